@@ -1,0 +1,60 @@
+"""Chainer 7.8.1 (2022, its last release) on today's Python, NumPy 2 and CuPy 14.
+
+    import modern_chainer  # before chainer
+    import chainer
+
+Copy this one file beside any old Chainer program and put the first line above
+its first `import chainer`. It changes no number that Chainer computes: it only
+replaces what other packages have removed since. If chainer was imported
+before, an ImportError says so.
+"""
+import os
+import sys
+import types
+import warnings
+
+import numpy
+
+if 'chainer' in sys.modules:
+    raise ImportError('import modern_chainer before chainer: it prepares what '
+                      "chainer's own import needs")
+
+# Chainer checks its surroundings with numpy.distutils and pkg_resources, which
+# Python 3.12 and setuptools 82 no longer have. The check only prints warnings.
+_check = types.ModuleType('chainer._environment_check')
+_check.check = lambda: None
+sys.modules['chainer._environment_check'] = _check
+
+# NumPy 2 dropped this table; chainer.functions.as_strided still reads it.
+if not hasattr(numpy, 'sctypes'):
+    numpy.sctypes = {
+        'int': [numpy.int8, numpy.int16, numpy.int32, numpy.int64],
+        'uint': [numpy.uint8, numpy.uint16, numpy.uint32, numpy.uint64],
+        'float': [numpy.float16, numpy.float32, numpy.float64],
+        'complex': [numpy.complex64, numpy.complex128],
+        'others': [bool, object, bytes, str, numpy.void],
+    }
+
+# CuPy 14 has no cuDNN interface any more; without this Chainer looks for it.
+os.environ.setdefault('CHAINER_CUDNN', '0')
+
+with warnings.catch_warnings():
+    # NCCL joins several GPUs; one GPU does without.
+    warnings.filterwarnings('ignore', r'\s*nccl library could not be loaded')
+    # Chainer's sources predate Python's warnings about '\_' in docstrings.
+    warnings.filterwarnings('ignore', r'.*invalid escape sequence')
+    import chainer
+
+
+def gpu_count():
+    """Number of CUDA GPUs that can be used (int, 0 without CuPy, driver or GPU).
+
+    `chainer.backends.cuda.available` alone is True wherever the CUDA libraries
+    lie, even on a machine without a driver.
+    """
+    if not chainer.backends.cuda.available:
+        return 0
+    try:
+        return chainer.backends.cuda.cupy.cuda.runtime.getDeviceCount()
+    except chainer.backends.cuda.cupy.cuda.runtime.CUDARuntimeError:
+        return 0
