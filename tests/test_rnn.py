@@ -1,0 +1,147 @@
+"""rnn.py against a forward pass in float64 NumPy and central differences."""
+import numpy
+import pytest
+
+import modern_chainer  # noqa: F401  prepares chainer's import
+
+import chainer
+
+import rnn
+from rnn import RNN
+
+V, N, B, T = 5, 3, 2, 4
+
+
+def sigmoid(x):
+    return 1 / (1 + numpy.exp(-x))
+
+
+def lstm(c, gates):
+    """Chainer's layout: unit j owns columns 4j..4j+3, the candidate, then gates i, f, o."""
+    a, i, f, o = gates.reshape(len(c), -1, 4).transpose(2, 0, 1)
+    c = numpy.tanh(a) * sigmoid(i) + sigmoid(f) * c
+    return c, sigmoid(o) * numpy.tanh(c)
+
+
+def reference(p, state, xs, ts, masks):
+    """Sum over T steps of (mean loss, accuracy) and the state after them; all float64."""
+    c1, h1, c2, h2 = state
+    loss = accuracy = 0
+    for x, t, (mask1, mask2) in zip(xs, ts, masks):
+        h0 = p['/l0/W'][x]
+        c1, h1 = lstm(c1, (h0 @ p['/l1_x/W'].T + p['/l1_x/b']) * mask1
+                      + h1 @ p['/l1_h/W'].T + p['/l1_h/b'])
+        c2, h2 = lstm(c2, (h1 @ p['/l2_x/W'].T + p['/l2_x/b']) * mask2
+                      + h2 @ p['/l2_h/W'].T + p['/l2_h/b'])
+        y = h2 @ p['/l3/W'].T + p['/l3/b']
+        log_p = y - numpy.log(numpy.exp(y).sum(axis=1, keepdims=True))
+        loss -= log_p[numpy.arange(len(t)), t].mean()
+        accuracy += (y.argmax(axis=1) == t).mean()
+    return loss, accuracy, (c1, h1, c2, h2)
+
+
+def test_loss_accuracy_gradients_and_state(device, monkeypatch):
+    """Two windows, so that the second starts from the first one's state, but not its graph."""
+    random = numpy.random.RandomState(0)
+    model = RNN(V, N)
+    for param in model.params():
+        param.array[...] = random.normal(0, 0.5, param.shape)
+    model.to_device(device)
+    device.use()
+    model.initialize_state(B)
+    state = (numpy.zeros((B, N)),) * 4
+
+    for _ in range(2):
+        xs, ts = random.randint(V, size=(2, T, B)).astype('i')
+        masks = 2. * random.randint(2, size=(T, 2, B, 4 * N))
+        given = [device.send(mask.astype('f')) for pair in masks for mask in pair]
+        monkeypatch.setattr(rnn.F, 'dropout', lambda x, ratio: x * given.pop(0))
+
+        accum_loss = accuracy = 0
+        for x, t in zip(device.send(xs), device.send(ts)):
+            step_loss, step_accuracy = model.forward(x, t)
+            accum_loss += step_loss
+            accuracy += float(step_accuracy.array)
+        model.cleargrads()
+        accum_loss.backward()
+        accum_loss.unchain_backward()
+
+        p = {name: chainer.get_device('@numpy').send(param.array).astype('d')
+             for name, param in model.namedparams()}
+        loss, expected_accuracy, after = reference(p, state, xs, ts, masks)
+        assert float(accum_loss.array) == pytest.approx(loss, rel=1e-5)
+        assert accuracy == pytest.approx(expected_accuracy)
+        for name, value in zip(('c1', 'h1', 'c2', 'h2'), after):
+            numpy.testing.assert_allclose(
+                chainer.get_device('@numpy').send(model.state[name].array), value, atol=1e-6)
+
+        for name, param in model.namedparams():
+            expected = numpy.empty(param.shape)
+            for i in numpy.ndindex(param.shape):
+                value = p[name][i]
+                p[name][i] = value + 1e-5
+                above = reference(p, state, xs, ts, masks)[0]
+                p[name][i] = value - 1e-5
+                below = reference(p, state, xs, ts, masks)[0]
+                p[name][i] = value
+                expected[i] = (above - below) / 2e-5
+            numpy.testing.assert_allclose(chainer.get_device('@numpy').send(param.grad), expected,
+                                          rtol=1e-3, atol=2e-6, err_msg=name)
+        state = after
+
+
+def test_dropout_only_while_training():
+    model = RNN(V, 16)
+    x = numpy.arange(B, dtype='i')
+
+    def logits(train):
+        model.initialize_state(B)
+        with chainer.using_config('train', train):
+            return model.forward(x, dropout_ratio=0.5)[1]
+
+    assert not numpy.array_equal(logits(True), logits(True))
+    numpy.testing.assert_array_equal(logits(False), logits(False))
+
+
+def test_step_is_forward_without_a_graph(device):
+    model = RNN(V, N)
+    model.to_device(device)
+    device.use()
+    words = [[0, 1], [3, 3], [4, 2]]
+    with chainer.using_config('train', False):
+        for x in words:
+            softmax, expected = model.forward(device.send(numpy.array(x, 'i')))
+    model.initialize_state(2)
+    for x in words:
+        y = model.step(x)
+    numpy.testing.assert_array_equal(chainer.get_device('@numpy').send(y),
+                                     chainer.get_device('@numpy').send(expected))
+    assert y.shape == (2, V) and y.dtype == 'f' and device.is_array_supported(y)
+    assert all(variable.creator is None for variable in model.state.values())
+    e = numpy.exp(chainer.get_device('@numpy').send(y))
+    numpy.testing.assert_allclose(chainer.get_device('@numpy').send(softmax.array),
+                                  e / e.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_state_belongs_to_the_instance():
+    one, other = RNN(V, N), RNN(V, N)
+    one.step([0])
+    assert other.state is None
+    reader = one.copy()
+    reader.initialize_state(1)
+    reader.step([1])
+    assert one.state['h1'] is not reader.state['h1']
+
+
+@pytest.mark.gpu
+def test_state_moves_with_the_model():
+    model = RNN(V, N)
+    model.step([0, 1])
+    expected = model.step([2, 3])
+    model.initialize_state(2)
+    model.step([0, 1])
+    model.to_device('@cupy:0')
+    assert model.device.is_array_supported(model.state['c1'].array)
+    numpy.testing.assert_allclose(model.step([2, 3]).get(), expected, rtol=1e-4, atol=1e-6)
+    model.to_device('@numpy')
+    assert isinstance(model.state['h2'].array, numpy.ndarray)
