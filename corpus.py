@@ -1,0 +1,395 @@
+"""Text in, words out; words in, text out.
+
+    text = read('holmes.txt')                 # decoded, Aozora Bunko layout removed
+    cut = choose_cut(text)                    # 'mecab', 'space' or 'char'
+    words = split_text(text, cut)             # ['ホームズ', 'は', ..., '<eos>', ...]
+    vocabulary = make_vocabulary(words)
+    ids = encode(words, vocabulary)           # int32
+    join(words, cut)                          # 'ホームズは...'
+
+Every failure that an input can cause is a CorpusError with a one-line message.
+"""
+import collections
+import difflib
+import functools
+import http.client
+import io
+import pathlib
+import re
+import unicodedata
+import urllib.parse
+import urllib.request
+import zipfile
+import zlib
+
+import MeCab
+import numpy
+import unidic_lite
+
+EOS = '<eos>'  # end of a line
+UNK = '<unk>'  # a word rarer than min_count
+
+DATA = pathlib.Path(__file__).resolve().parent / 'data'
+ENCODINGS = ('utf-8-sig', 'cp932', 'shift_jis_2004')
+MAX_DOWNLOAD = 64 << 20   # bytes; the longest zip of Aozora Bunko has about 2 MB
+MAX_UNPACKED = 512 << 20  # bytes of all texts of a zip; more is a bomb, or wants a folder
+TIMEOUT = 30              # seconds without an answer from an address
+MAX_LINE = 10000          # characters fed to MeCab at once; it gives up on 1.6 million
+
+
+class CorpusError(ValueError):
+    """A text cannot be had or cannot be read; the message is one line."""
+
+
+# Where a text comes from
+
+def find(name):
+    """The path (str) of the file or folder `name`, or of data/`name` of this project.
+
+    Only a bare name (no folder in it) that does not exist in the current
+    folder is looked up in data/. CorpusError if there is none.
+    """
+    path = pathlib.Path(name)
+    if path.exists():
+        return str(path)
+    if path.name == str(name) and (DATA / name).exists():
+        return str(DATA / name)
+    raise CorpusError(f'{name}: no such file or folder, neither here nor in {DATA}')
+
+
+def name_of(source):
+    """A name for what is made from `source`: its last part without the ending."""
+    if _is_address(source):
+        source = re.split('[?#]', source)[0]
+    return pathlib.Path(source).resolve().stem or 'corpus'
+
+
+def read(source, encoding=None):
+    """The text (str) of a path, a folder of .txt, a .zip or an http(s) address.
+
+    Lines end with '\\n'. Texts in Aozora Bunko's layout are cleaned, each by
+    itself. `encoding` replaces the guess (ENCODINGS, in that order).
+    """
+    texts = []
+    for name, data in _documents(source):
+        text = decode(data, name, encoding).replace('\r\n', '\n').replace('\r', '\n')
+        texts.append(clean_aozora(text) if is_aozora(text) else text)
+    text = ''.join(text if text.endswith('\n') else text + '\n' for text in texts)
+    if not text.strip():
+        raise CorpusError(f'{source}: there is no text in it')
+    return text
+
+
+def decode(data, name, encoding=None):
+    """bytes to str; CorpusError with `name` and the offset of the byte that fits none."""
+    if data.startswith((b'\xff\xfe', b'\xfe\xff')):
+        encodings = [encoding or 'utf-16']
+    elif encoding is None and b'\0' in data:
+        raise CorpusError(f'{name}: a binary file, not a text (byte 0 at offset '
+                          f'{data.index(0)}); a text in UTF-16 needs --encoding')
+    else:
+        encodings = [encoding] if encoding else ENCODINGS
+    offset = 0
+    for candidate in encodings:
+        try:
+            text = data.decode(candidate)
+        except LookupError:
+            raise CorpusError(f'{candidate}: not a text encoding that Python knows') from None
+        except UnicodeDecodeError as error:
+            offset = max(offset, error.start)
+        except UnicodeError as error:
+            raise CorpusError(f'{name}: not {candidate}: {error}') from None
+        else:
+            if '\0' in text:  # MeCab would stop here
+                raise CorpusError(f'{name}: a binary file, or not {candidate}: '
+                                  f'character 0 at position {text.index(chr(0))}')
+            return text
+    raise CorpusError(f'{name}: byte 0x{data[offset]:02x} at offset {offset} is not '
+                      f'{" or ".join(encodings)}; name the encoding with --encoding')
+
+
+def _is_address(source):
+    return '://' in str(source)
+
+
+def _documents(source):
+    """Yields (name, bytes) of every text in `source`."""
+    if _is_address(source):
+        yield from _unzipped(source, _download(source))
+        return
+    source = find(source)
+    if not pathlib.Path(source).is_dir():
+        yield from _unzipped(source, _bytes_of(source))
+        return
+    paths = sorted(pathlib.Path(source).rglob('*.txt'))
+    if not paths:
+        raise CorpusError(f'{source}: no .txt file in this folder')
+    for path in paths:
+        yield str(path), _bytes_of(path)
+
+
+def _bytes_of(path):
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise CorpusError(f'{path}: {error.strerror}') from None
+
+
+def _unzipped(name, data):
+    """Yields (name, bytes): the texts of a zip, read in memory, or the data itself."""
+    if not data.startswith(b'PK\x03\x04'):
+        yield name, data
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = sorted(m for m in archive.namelist() if m.lower().endswith('.txt'))
+            if not members:
+                raise CorpusError(f'{name}: no .txt file in this zip')
+            if sum(archive.getinfo(m).file_size for m in members) > MAX_UNPACKED:
+                raise CorpusError(f'{name}: more than {MAX_UNPACKED >> 20} MiB unpacked; '
+                                  'unpack it and give the folder')
+            for member in members:
+                yield f'{name}/{member}', archive.read(member)
+    except CorpusError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        raise CorpusError(f'{name}: a damaged zip: {error}') from None
+
+
+class _HttpOnly(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, request, fp, code, msg, headers, newurl):
+        _check_scheme(newurl)
+        return super().redirect_request(request, fp, code, msg, headers, newurl)
+
+
+def _check_scheme(address):
+    if urllib.parse.urlsplit(address).scheme not in ('http', 'https'):
+        raise CorpusError(f'{address}: only http and https addresses are fetched')
+
+
+def _download(address):
+    try:
+        _check_scheme(address)
+        request = urllib.request.Request(address, headers={'User-Agent': 'rnn-corpus'})
+        with urllib.request.build_opener(_HttpOnly).open(request, timeout=TIMEOUT) as response:
+            data = response.read(MAX_DOWNLOAD + 1)
+            kind = response.headers.get_content_type()
+    except CorpusError:
+        raise
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
+        raise CorpusError(f'{address}: {error}') from None
+    if len(data) > MAX_DOWNLOAD:
+        raise CorpusError(f'{address}: more than {MAX_DOWNLOAD >> 20} MiB')
+    if kind == 'text/html':
+        raise CorpusError(f'{address}: a web page; give the address of the .zip or .txt')
+    return data
+
+
+# Aozora Bunko's layout, https://www.aozora.gr.jp/annotation/
+
+_SOURCE_LINE = re.compile(r'(?:翻訳の)?底本(?:・初出|の親本)?：')
+_NUMERALS = '[一二三四五六七八九十百〇0-9０-９]+'
+_HEADING = re.compile(
+    rf'[ 　]*(?:第?{_NUMERALS}[章回節話部編篇]?|第{_NUMERALS}[章回節話部編篇][ 　][^。」]{{0,40}})[ 　]*')
+_ACCENTS = {'`': '\u0300', "'": '\u0301', '^': '\u0302', '~': '\u0303', ':': '\u0308',
+            '&': '\u030a', ',': '\u0327', '_': '\u0304'}
+_LETTERS = {'AE&': 'Æ', 'ae&': 'æ', 'OE&': 'Œ', 'oe&': 'œ', 's&': 'ß', 'O/': 'Ø', 'o/': 'ø',
+            'L/': 'Ł', 'l/': 'ł', 'D/': 'Đ', 'd/': 'đ', '!@': '¡', '?@': '¿'}
+_ACCENTED = re.compile(
+    '|'.join(map(re.escape, _LETTERS)) + "|(?i:[aeiou][`^~:_]|[aeiouy]'|y:|n~|[cghjswy]\\^|[au]&|c,"
+    # but not in l'amour, c'est, don't and not before the comma of a sentence
+    "|[cnszlr]'(?![aeiouht])|[st],(?=[a-z]))")
+
+
+def _is_rule(line):
+    return re.fullmatch('-{20,}', line.strip()) is not None
+
+
+def _body(lines):
+    """(first, last) line numbers of the work itself, or None: not Aozora Bunko's layout."""
+    rules = [i for i, line in enumerate(lines) if _is_rule(line)]
+    first = None
+    for rule, following in zip(rules, rules[1:] + [None]):
+        if following and any('テキスト中に現れる記号' in line for line in lines[rule:rule + 3]):
+            first = following + 1
+        elif any(line.startswith('［表記について］') for line in lines[:rule]):
+            first = rule + 1  # the layout of the nineties: one rule, below the notes
+        if first is not None:
+            break
+    start = first or 0
+    ends = [i for i, line in enumerate(lines[start:], start)
+            if line.startswith('［＃本文終わり］') or _SOURCE_LINE.match(line)]
+    if first is None and not (ends and any('青空文庫' in line for line in lines[ends[0]:])):
+        return None
+    ends += [rule for rule in rules if rule >= start and ends]  # notes before the source
+    return start, min(ends, default=len(lines))
+
+
+def is_aozora(text):
+    """True if `text` ('\\n' line ends) has the header or the footer of Aozora Bunko."""
+    return _body(text.split('\n')) is not None
+
+
+def clean_aozora(text):
+    """The running text of a work in Aozora Bunko's layout, one paragraph a line.
+
+    Header, footer, headings, ruby, notes and blank lines go; 外字 notes and
+    accents become the characters that they describe, or 〓 where they name none.
+    """
+    lines = text.split('\n')
+    first, last = _body(lines)
+    text = '\n'.join(lines[first:last])
+    text = re.sub(r'《[^《》\n]*》|｜', '', text)
+    text = re.sub(r'※［＃([^［］\n]*)］', _gaiji, text)
+    text = re.sub(r'［＃(?:ここから)?([大中小]見出し)］.*?［＃(?:ここで)?\1終わり］', '', text, flags=re.S)
+    text = re.sub(r'([^\n]+?)［＃「\1」は(?:同行|窓)[大中小]見出し］', '', text)
+    text = re.sub(r'^.*は[大中小]見出し］.*$', '', text, flags=re.M)
+    noted = None
+    while noted != text:  # notes may hold notes
+        noted, text = text, re.sub(r'［＃[^［］\n]*］', '', text)
+    text = re.sub(r'［※[0-9０-９]+］', '', text)
+    text = re.sub(r'〔([^〔〕\n]*)〕', _accents, text)
+    text = text.replace('／″＼', '〴〵').replace('／＼', '〳〵')
+    return ''.join(line + '\n' for line in text.split('\n')
+                   if line.strip() and not _HEADING.fullmatch(line))
+
+
+def _gaiji(match):
+    """The character named by plane-row-cell of JIS X 0213 or by U+hex."""
+    code = re.search(r'U\+([0-9A-Fa-f]{4,6})', match[1])
+    if code:
+        number = int(code[1], 16)
+        valid = number < 0x110000 and not 0xd800 <= number < 0xe000
+        return chr(number) if valid else '〓'
+    code = re.search(r'(?<![0-9-])([12])-([0-9]{1,2})-([0-9]{1,2})(?![0-9-])', match[1])
+    if not code:
+        return '〓'
+    plane, row, cell = map(int, code.groups())
+    try:
+        return (b'\x8f' * (plane - 1) + bytes([0xa0 + row, 0xa0 + cell])).decode('euc_jis_2004')
+    except ValueError:  # no such cell, or an empty one
+        return '〓'
+
+
+def _accents(match):
+    def letter(accented):
+        two = accented[0]
+        return _LETTERS.get(two) or unicodedata.normalize('NFC', two[0] + _ACCENTS[two[1]])
+    inner, count = _ACCENTED.subn(letter, match[1])
+    return inner if count else match[0]
+
+
+# Text to words and back
+
+_JAPANESE = '[\u3041-\u30ff\u3400-\u9fff々]'
+
+
+def choose_cut(text, level='word'):
+    """How `text` is cut into words: 'char', 'mecab' or 'space'.
+
+    Level 'char': every character is a word. Level 'word': Japanese is cut by
+    MeCab, unless it already stands with spaces between its words; every other
+    language is cut at its spaces.
+    """
+    if level == 'char':
+        return 'char'
+    sample = text[:1000000]
+    japanese = len(re.findall(_JAPANESE, sample))
+    spaced = len(re.findall(_JAPANESE + ' ', sample))
+    if japanese * 10 < len(sample) or spaced * 5 > japanese:
+        return 'space'
+    return 'mecab'
+
+
+@functools.cache
+def _tagger():
+    return MeCab.Tagger(f'-r "{unidic_lite.DICDIR}/mecabrc" -d "{unidic_lite.DICDIR}" -Owakati')
+
+
+def split_line(line, cut):
+    """The words (list of str) of one line without its '\\n'. No word is empty."""
+    if cut == 'char':
+        return list(line)
+    if cut == 'space':
+        # not str.split(): the full-width space that opens a paragraph is a word
+        words = re.split(r'[^\S\u3000]+', line)
+    else:
+        pieces = [line[i:i + MAX_LINE] for i in range(0, len(line), MAX_LINE)]
+        words = [word for piece in pieces
+                 for word in _tagger().parse(piece).rstrip('\n').split(' ')]
+    return [word for word in words if word]
+
+
+def split_text(text, cut):
+    """The words (list of str) of a text, EOS after each line."""
+    lines = text.split('\n')
+    if not lines[-1]:
+        lines.pop()  # what follows the last line end is no line
+    return [word for line in lines for word in (*split_line(line, cut), EOS)]
+
+
+def separator(left, right, cut, wakati=False):
+    """What stands between two words that follow each other: '' or ' '.
+
+    wakati=True gives the article's form, a space between all words of a line.
+    """
+    if EOS in (left, right) or cut == 'char':
+        return ''
+    if wakati:
+        return ' '
+    if cut == 'mecab':  # MeCab drops spaces: they stood between words in Latin letters
+        return ' ' if (_is_latin(left[-1]) or left[-1] in ',;:!?') and _is_latin(right[0]) else ''
+    return '' if _is_wide(left[-1]) or _is_wide(right[0]) else ' '
+
+
+def surface(word):
+    """What is written for a word: itself, or a line end for EOS."""
+    return '\n' if word == EOS else word
+
+
+def join(words, cut, wakati=False):
+    """The text (str) of a list of words; split_text undone."""
+    return ''.join(separator(left, right, cut, wakati) + surface(right) if left else surface(right)
+                   for left, right in zip([''] + words, words))
+
+
+def _is_wide(char):
+    return unicodedata.east_asian_width(char) in 'WF'
+
+
+def _is_latin(char):
+    return char.isalpha() and not _is_wide(char)
+
+
+# Words and ids
+
+def make_vocabulary(words, min_count=1):
+    """The different words (list of str) in the order in which they first appear.
+
+    Words that occur less than min_count times are left out; UNK stands for them.
+    """
+    counts = collections.Counter(words)
+    vocabulary = [word for word, count in counts.items() if count >= min_count or word == EOS]
+    if len(vocabulary) < len(counts) and UNK not in vocabulary:
+        vocabulary.append(UNK)
+    return vocabulary
+
+
+def encode(words, vocabulary):
+    """(N,) int32 ids: positions in the vocabulary; UNK's for a word that is not in it.
+
+    KeyError if there is such a word but no UNK.
+    """
+    number = {word: i for i, word in enumerate(vocabulary)}
+    unknown = number.get(UNK)
+    if unknown is None:
+        return numpy.array([number[word] for word in words], 'i')
+    return numpy.array([number.get(word, unknown) for word in words], 'i')
+
+
+def near_words(word, vocabulary, n=5):
+    """Up to n words of the vocabulary that are written like `word`."""
+    near = difflib.get_close_matches(word, vocabulary, n, cutoff=0.5)
+    near += [other for other in vocabulary
+             if other not in near and (word in other or (len(other) > 1 and other in word))]
+    return near[:n]

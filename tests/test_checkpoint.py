@@ -1,0 +1,144 @@
+"""checkpoint.py: one file, no pickle, whole or not at all."""
+import errno
+import io
+import json
+import pathlib
+import pickle
+import zipfile
+
+import numpy
+import pytest
+
+import checkpoint
+from checkpoint import CheckpointError
+from rnn import RNN
+
+WORDS = ['a', 'b', '<eos>']
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = RNN(3, 4)
+    checkpoint.save(tmp_path / 'm.npz', model, {'vocabulary': WORDS, 'options': {'lr': 0.1}})
+    return tmp_path / 'm.npz', model
+
+
+def test_what_was_saved_is_loaded(saved, device):
+    path, model = saved
+    model.to_device(device)
+    checkpoint.save(path, model, {'vocabulary': WORDS, 'options': {'lr': 0.1}})
+    loaded, meta = checkpoint.load(path)
+    assert meta == {'format': 1, 'n_units': 4, 'vocabulary': WORDS, 'options': {'lr': 0.1}}
+    model.to_device('@numpy')
+    for (name, expected), (_, param) in zip(model.namedparams(), loaded.namedparams()):
+        assert isinstance(param.array, numpy.ndarray)
+        numpy.testing.assert_array_equal(param.array, expected.array, err_msg=name)
+
+
+def test_the_file_is_plain_arrays_and_json(saved, trained):
+    for path in (saved[0], trained / 'last.npz', trained / 'best.npz'):
+        with numpy.load(path, allow_pickle=False) as npz:
+            arrays = {name: npz[name] for name in npz}  # would fail on a pickled object
+        assert json.loads(arrays['meta'].tobytes())['format'] == 1
+        assert arrays['model/l1_x/W'].dtype == 'f'
+
+
+def rewritten(path, **changes):
+    """The file with arrays replaced (None: left out)."""
+    with numpy.load(path) as npz:
+        arrays = dict(npz)
+    arrays.update({name.replace('__', '/'): value for name, value in changes.items()})
+    numpy.savez(path, **{name: value for name, value in arrays.items() if value is not None})
+
+
+def meta(**changes):
+    fields = {'format': 1, 'n_units': 4, 'vocabulary': WORDS, **changes}
+    return numpy.frombuffer(json.dumps(fields).encode(), 'u1')
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'model__l2_h__b': None}, 'model/l2_h/b'),
+    ({'model__l2_h__b': numpy.zeros(1, 'f')}, 'model/l2_h/b'),  # NumPy would broadcast it
+    ({'model__l2_h__b': numpy.zeros(16, 'd')}, 'model/l2_h/b'),
+    ({'model__l3__W': numpy.zeros((4, 4), 'f')}, 'model/l3/W'),
+    ({'model__l3__W': numpy.array([None])}, 'damaged'),         # pickled: refused
+    ({'meta': None}, 'not a checkpoint'),
+    ({'meta': numpy.array([1, 2], 'u1')}, 'not a checkpoint'),
+    ({'meta': meta(format=2)}, 'format 2'),
+    ({'meta': meta(n_units=10 ** 9)}, 'model/l0/W'),            # no memory is taken for it
+    ({'meta': meta(n_units='4')}, 'model/l0/W'),
+    ({'meta': meta(vocabulary=None)}, 'not a checkpoint'),
+    ({'meta': numpy.frombuffer(b'[]', 'u1')}, 'not a checkpoint'),
+])
+def test_what_does_not_fit_is_refused(saved, change, message):
+    rewritten(saved[0], **change)
+    with pytest.raises(CheckpointError, match=message) as info:
+        checkpoint.load(saved[0])
+    assert '\n' not in str(info.value) and str(saved[0]) in str(info.value)
+
+
+def npy(array):
+    file = io.BytesIO()
+    numpy.save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize('data', [
+    b'', b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR', b'PK\x03\x04', 'ホームズは'.encode(),
+    pickle.dumps({'a': 1}), npy(numpy.zeros(3))])
+def test_foreign_files_are_refused(tmp_path, data):
+    (tmp_path / 'm.npz').write_bytes(data)
+    with pytest.raises(CheckpointError):
+        checkpoint.load(tmp_path / 'm.npz')
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(CheckpointError, match='no such file'):
+        checkpoint.load(tmp_path / 'none.npz')
+    with pytest.raises(CheckpointError):
+        checkpoint.load(tmp_path)
+
+
+def test_every_cut_and_many_flipped_bits_are_noticed(saved):
+    path, model = saved
+    data = path.read_bytes()
+    for end in range(0, len(data), 97):
+        path.write_bytes(data[:end])
+        with pytest.raises(CheckpointError):
+            checkpoint.load(path)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        offset = archive.getinfo('model/l1_h/W.npy').header_offset + 400  # amid the numbers
+    for bit in range(8):
+        flipped = bytearray(data)
+        flipped[offset] ^= 1 << bit
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError):
+            checkpoint.load(path)
+
+
+def test_nothing_is_ever_pickled(tmp_path):
+    with pytest.raises(TypeError):
+        class Trainer:
+            def serialize(self, serializer):
+                serializer('trigger', None)
+        checkpoint.save(tmp_path / 'm.npz', RNN(3, 4), {'vocabulary': WORDS}, Trainer())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
+    path, model = saved
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(checkpoint.os, 'fsync', full)
+    with pytest.raises(OSError) as info:
+        checkpoint.save(path, model, {'vocabulary': WORDS})
+    assert pathlib.Path(info.value.filename) == path
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_best_cannot_be_resumed(trained):
+    with pytest.raises(CheckpointError, match='resume from last.npz'):
+        checkpoint.resume(trained / 'best.npz', None)

@@ -1,0 +1,200 @@
+"""generate.py: the start is read once, words are drawn with the right probabilities."""
+import sys
+
+import numpy
+import pytest
+
+import checkpoint
+import corpus
+import generate
+import train
+from conftest import TINY
+from rnn import RNN
+
+
+# Drawing
+
+def probabilities(logits, temperature=1., top_k=0, top_p=1.):
+    """The distribution that draw() shall follow, computed the slow and plain way."""
+    p = [numpy.exp(z / temperature) for z in logits]
+    order = sorted(range(len(p)), key=lambda i: -p[i])
+    kept, mass = [], 0
+    for i in order[:top_k or None]:
+        kept.append(i)
+    total = sum(p[i] for i in kept)
+    nucleus = []
+    for i in kept:
+        if mass < top_p:
+            nucleus.append(i)
+        mass += p[i] / total
+    total = sum(p[i] for i in nucleus)
+    return [p[i] / total if i in nucleus else 0 for i in range(len(p))]
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'temperature': 0.5}, {'temperature': 3.}, {'top_k': 2}, {'top_p': 0.7},
+    {'temperature': 2., 'top_k': 3, 'top_p': 0.8}, {'top_p': 1e-9}, {'top_k': 1}])
+def test_draw_follows_the_distribution(options):
+    logits = numpy.array([0.3, 2., -1., 1.2, 0.])
+    n = 40000
+    ids = generate.draw(numpy.tile(logits, (n, 1)), **{
+        'temperature': 1., 'top_k': 0, 'top_p': 1., **options}, rng=numpy.random.RandomState(1))
+    counts = numpy.bincount(ids, minlength=5)
+    p = numpy.array(probabilities(logits, **options))
+    assert (counts[p == 0] == 0).all()
+    numpy.testing.assert_allclose(counts / n, p, atol=5 * numpy.sqrt(0.25 / n))
+
+
+@pytest.mark.parametrize('temperature', [0, 1e-300, 1e-6])
+def test_no_temperature_takes_the_likeliest(temperature):
+    logits = numpy.array([[0.3, 2., -1.], [5., 2., 4.999]])
+    ids = generate.draw(logits, temperature, 0, 1., numpy.random.RandomState(0))
+    assert ids.tolist() == [1, 0]
+
+
+def test_forbidden_ids_are_never_drawn():
+    model = RNN(3, 4)
+    drawn = generate.generate(model, [0], 200, num=2, temperature=50, forbidden=[1],
+                              rng=numpy.random.RandomState(0))
+    assert set(numpy.ravel(list(drawn))) == {0, 2}
+
+
+# Feeding
+
+def test_each_word_is_fed_exactly_once():
+    class Spy:
+        def __init__(self):
+            self.fed = []
+
+        def initialize_state(self, batchsize):
+            self.fed.append(('state', batchsize))
+
+        def step(self, x):
+            self.fed.append(list(x))
+            logits = numpy.zeros((len(x), 9), 'f')
+            logits[:, (x[0] + 1) % 9] = 100  # the next number
+            return logits
+    spy = Spy()
+    ids = list(generate.generate(spy, [3, 4], 4, num=2, rng=numpy.random.RandomState(0)))
+    assert numpy.array(ids).tolist() == [[5, 5], [6, 6], [7, 7], [8, 8]]
+    assert spy.fed == [('state', 2), [3, 3], [4, 4], [5, 5], [6, 6], [7, 7]]
+
+
+def test_greedy_text_is_what_the_network_says(trained, capsys):
+    assert generate.main(['--start', 'the cat', '--length', '9', '--temperature', '0']) == 0
+    model, meta = checkpoint.load(trained / 'last.npz')
+    words = ['the', 'cat']
+    for word in words:
+        y = model.step([meta['vocabulary'].index(word)])
+    for _ in range(9):
+        words.append(meta['vocabulary'][int(y[0].argmax())])
+        y = model.step([meta['vocabulary'].index(words[-1])])
+    out = capsys.readouterr().out
+    assert out == corpus.join(words, 'space').rstrip('\n') + '\n'
+
+
+# The command
+
+def test_seed_num_length_and_out(trained, folder, capsys):
+    def text(*options):
+        capsys.readouterr()
+        assert generate.main(['--length', '20', *options]) == 0
+        return capsys.readouterr().out
+    one = text('--seed', '5')
+    assert text('--seed', '5') == one != text('--seed', '6')
+    assert len(corpus.split_text(one, 'space')) in (20, 21)  # a line end of its own
+    assert text('--seed', '5', '--out', 'text.txt') == ''
+    assert (folder / 'text.txt').read_text(encoding='utf-8') == one
+    assert text('--seed', '5', '--length', '0', '--start', 'the', 'cat') == 'the cat\n'
+    three = text('--seed', '5', '--num', '3', '--start', 'fish')
+    assert len([line for line in three.split('\n\n') if line.startswith('fish')]) == 3
+
+
+def test_random_seed_is_printed_and_repeats(trained, capsys):
+    generate.main(['--length', '30'])
+    first = capsys.readouterr()
+    generate.main(['--length', '30', '--seed', first.err.split('--seed ')[1].split()[0]])
+    assert capsys.readouterr().out == first.out
+
+
+def test_stop_and_wakati(trained, capsys):
+    generate.main(['--stop', 'cat', '--length', '500', '--seed', '0'])
+    words = corpus.split_text(capsys.readouterr().out, 'space')
+    assert words.index('cat') == len(words) - 2
+
+
+def test_newest_run_best_and_model(trained, folder, capsys):
+    train.main(['--corpus', 'small.txt', *TINY, '--out', 'result/second'])
+    for options, path in (([], 'result/second/last.npz'), (['--best'], 'result/second/best.npz'),
+                          (['--model', 'result/small'], 'result/small/last.npz'),
+                          (['--model', str(trained), '--best'], str(trained / 'best.npz')),
+                          (['--model', 'result/small/best.npz'], 'result/small/best.npz')):
+        capsys.readouterr()
+        assert generate.main(['--length', '1', *options]) == 0
+        assert capsys.readouterr().err.startswith(path + ': ')
+
+
+def failed(capsys, code, *argv):
+    """The one line on stderr of a command that must end with `code`."""
+    capsys.readouterr()
+    try:
+        result = generate.main(list(argv))
+    except SystemExit as exit:
+        result = exit.code
+    out, err = capsys.readouterr()
+    assert result == code
+    assert out == '' and 'Traceback' not in err
+    return err.splitlines()[-1]
+
+
+def test_unknown_start_word(trained, capsys):
+    line = failed(capsys, 2, '--start', 'the caat')
+    assert "'caat'" in line and ' cat' in line
+    assert "'zebra'" in failed(capsys, 2, '--stop', 'zebra')
+
+
+def test_unk_is_never_written_nor_taken(small_text, capsys):
+    small_text.write_text(small_text.read_text() + 'rare words once\n')
+    train.main(['--corpus', 'small.txt', *TINY, '--min-count', '2'])
+    assert "'rare'" in failed(capsys, 2, '--start', 'rare')
+    assert "'<unk>'" in failed(capsys, 2, '--start', '<unk>')
+    generate.main(['--length', '500', '--temperature', '20'])
+    assert '<unk>' not in capsys.readouterr().out
+
+
+def test_wrong_use_and_failures(trained, folder, capsys):
+    (folder / 'a.npz').write_bytes(b'PK\x03\x04')
+    (folder / 'file').write_text('')
+    for code, argv in [(1, ['--model', 'none.npz']), (1, ['--model', 'a.npz']),
+                       (1, ['--out', 'file/x.txt']), (1, ['--out', '.']),
+                       (2, ['--temperature', '-1']), (2, ['--top-p', '2']), (2, ['--num', '0']),
+                       (2, ['--length', 'x']), (2, ['--temperature', 'nan'])]:
+        assert failed(capsys, code, *argv).startswith('generate.py: ')
+    assert not (folder / 'text.txt').exists()
+
+
+def test_no_model_yet(folder, capsys):
+    assert 'python train.py --corpus holmes.txt' in failed(capsys, 1)
+
+
+def test_gpu_that_is_not_there(trained, capsys):
+    assert generate.main(['--length', '1', '--gpu', '99']) == 0
+    assert 'going on on the CPU' in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+def test_gpu_writes_the_same(trained, capsys):
+    def text(*options):
+        capsys.readouterr()
+        generate.main(['--length', '20', '--temperature', '0', *options])
+        return capsys.readouterr().out
+    assert text('--gpu', '0') == text()
+
+
+def test_closed_pipe(trained):
+    import subprocess
+    root = train.__file__.rsplit('train.py')[0]
+    done = subprocess.run(
+        f'{sys.executable} {root}generate.py --length 3000 --temperature 2 | head -1; '
+        'echo ${PIPESTATUS[0]}', shell=True, executable='/bin/bash', capture_output=True, text=True)
+    assert 'Traceback' not in done.stderr and 'Broken' not in done.stderr

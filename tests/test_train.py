@@ -1,0 +1,310 @@
+"""train.py: streams, the loop, what a run leaves behind, and what goes wrong."""
+import json
+import os
+import pathlib
+import signal
+
+import numpy
+import pytest
+
+import checkpoint
+import train
+from conftest import TINY
+from rnn import RNN
+
+
+def arrays(path):
+    with numpy.load(path) as npz:
+        return dict(npz)
+
+
+def entries(folder):
+    return json.loads((folder / 'log').read_text())
+
+
+def run(*argv):
+    try:
+        return train.main([str(arg) for arg in argv])
+    except SystemExit as exit:
+        return exit.code
+
+
+# Streams
+
+def test_streams_of_the_docstring():
+    ids = numpy.arange(22, dtype='i')
+    streams = train.Streams(ids, 3, 4)
+    x, t = streams.next()
+    assert x.T.tolist() == [[0, 1, 2, 3], [7, 8, 9, 10], [14, 15, 16, 17]]
+    assert t.T.tolist() == [[1, 2, 3, 4], [8, 9, 10, 11], [15, 16, 17, 18]]
+    assert streams.epoch_detail == pytest.approx(4 / 7) and not streams.is_new_epoch
+    x, t = streams.next()
+    assert x.T.tolist() == [[4, 5, 6], [11, 12, 13], [18, 19, 20]]  # the last window is short
+    assert t[-1].tolist() == [7, 14, 21]
+    assert streams.is_new_epoch and streams.epoch == 1 and streams.position == 0
+
+
+@pytest.mark.parametrize('n, batchsize, bproplen', [(2, 1, 1), (2, 1, 9), (31, 3, 7), (31, 30, 7),
+                                                    (100, 7, 100), (57, 8, 7)])
+def test_an_epoch_reads_every_word_once_in_order(n, batchsize, bproplen):
+    ids = numpy.random.RandomState(n).permutation(n).astype('i')
+    windows = list(train.Streams(ids, batchsize, bproplen, repeat=False))
+    x, t = numpy.concatenate(windows, axis=1)
+    used = (n - 1) // batchsize * batchsize
+    assert x.T.ravel().tolist() == ids[:used].tolist()
+    assert t.T.ravel().tolist() == ids[1:used + 1].tolist()
+
+
+# The loop
+
+def test_validation_is_the_mean_over_all_its_words_and_leaves_the_state_alone(trained):
+    """The best.npz of a run gives the loss that the log says, computed word by word."""
+    model, meta = checkpoint.load(trained / 'last.npz')
+    words = pathlib.Path('small.txt').read_text().replace('\n', ' <eos> ').split()
+    ids = [meta['vocabulary'].index(word) for word in words]
+    n_val = int(len(ids) * 0.05)  # 24 words: 4 streams of 6
+    losses = []
+    for first in range(len(ids) - n_val, len(ids), 6):
+        model.initialize_state(1)
+        for x, t in zip(ids[first - 1:first + 5], ids[first:first + 6]):
+            y = model.step([x])[0].astype('d')
+            losses.append(numpy.log(numpy.exp(y).sum()) - y[t])
+    assert len(losses) == n_val
+    entry = entries(trained)[-1]
+    assert entry['validation/main/loss'] == pytest.approx(numpy.mean(losses), rel=1e-4)
+    assert entry['val_perplexity'] == pytest.approx(numpy.exp(numpy.mean(losses)), rel=1e-4)
+
+
+def test_it_learns_what_can_be_learnt(folder, capsys):
+    """h e l l o: after one l comes l, after two comes o. Only memory can tell."""
+    (folder / 'hello.txt').write_text('hello\n' * 200)
+    assert run('--corpus', 'hello.txt', '--level', 'char', '--unit', 16, '--batchsize', 10,
+               '--bproplen', 12, '--epoch', 15, '--lr', 0.03, '--dropout', 0, '--sample-every', 0) == 0
+    assert entries(folder / 'result' / 'hello')[-1]['main/accuracy'] > 0.99
+    model, meta = checkpoint.load('result/hello/last.npz')
+    model.step([meta['vocabulary'].index('<eos>')])
+    said = [meta['vocabulary'][int(model.step([meta['vocabulary'].index(x)]).argmax())] for x in 'hello']
+    assert said == ['e', 'l', 'l', 'o', '<eos>']
+
+
+def test_gradient_is_clipped(small_text):
+    """With a norm of zero nothing moves, however long the gradient."""
+    run('--corpus', 'small.txt', *TINY, '--gradclip', '0', '--epoch', '1')
+    first = arrays('result/small/last.npz')
+    run('--corpus', 'small.txt', *TINY, '--gradclip', '0', '--epoch', '2', '--out', 'two')
+    second = arrays('two/last.npz')
+    for name in first:
+        if name.startswith('model/'):
+            numpy.testing.assert_array_equal(first[name], second[name])
+
+
+def test_same_seed_same_weights(small_text):
+    for out, seed in (('a', 1), ('b', 1), ('c', 2)):
+        run('--corpus', 'small.txt', *TINY, '--out', out, '--seed', seed)
+    a, b, c = (arrays(f'{out}/last.npz') for out in 'abc')
+    for name in a:
+        if name.startswith(('model/', 'trainer/updater')):
+            numpy.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    assert not numpy.array_equal(a['model/l0/W'], c['model/l0/W'])
+
+
+@pytest.mark.gpu
+def test_gpu_learns_what_the_cpu_learns(small_text):
+    run('--corpus', 'small.txt', *TINY, '--dropout', 0)
+    run('--corpus', 'small.txt', *TINY, '--dropout', 0, '--gpu', 0, '--out', 'gpu')
+    for cpu, gpu in zip(entries(pathlib.Path('result/small')), entries(pathlib.Path('gpu'))):
+        for name in ('main/loss', 'main/accuracy', 'validation/main/loss'):
+            assert gpu[name] == pytest.approx(cpu[name], rel=1e-3)
+    assert run('--resume', 'gpu', '--epoch', 3, '--gpu', 0) == 0
+    assert run('--resume', 'gpu', '--epoch', 4) == 0  # and on the CPU
+    assert len(entries(pathlib.Path('gpu'))) == 4
+
+
+# Stop and resume
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """interrupted(n, number): makes the process receive a signal during the nth window."""
+    def arm(n, number=signal.SIGINT):
+        windows = []
+        accumulate = train.accumulate
+
+        def count(*args):
+            windows.append(1)
+            if len(windows) == n:
+                os.kill(os.getpid(), number)
+            return accumulate(*args)
+        monkeypatch.setattr(train, 'accumulate', count)
+        return lambda: monkeypatch.setattr(train, 'accumulate', accumulate)
+    return arm
+
+
+UNTIMED = ('tokens/s', 'elapsed_time')
+
+
+@pytest.mark.parametrize('window', [1, 5, 19, 20, 27])  # 19 windows an epoch, then one validates
+def test_split_run_is_unbroken_run(small_text, interrupted, capsys, window):
+    run('--corpus', 'small.txt', *TINY, '--epoch', 3, '--out', 'unbroken')
+    disarm = interrupted(window)
+    assert run('--corpus', 'small.txt', *TINY, '--epoch', 3, '--out', 'split') == 130
+    assert '--resume' in capsys.readouterr().err
+    disarm()
+    assert run('--resume', 'split') == 0
+
+    unbroken, split = arrays('unbroken/last.npz'), arrays('split/last.npz')
+    assert set(split) == set(unbroken)
+    for name in unbroken:
+        if name.startswith(('model/', 'trainer/updater')):
+            numpy.testing.assert_array_equal(split[name], unbroken[name], err_msg=name)
+    for a, b in zip(entries(pathlib.Path('unbroken')), entries(pathlib.Path('split'))):
+        assert a.keys() == b.keys()
+        for name in a.keys() - UNTIMED:
+            assert a[name] == b[name], name
+    assert (arrays('unbroken/best.npz')['model/l0/W'] == arrays('split/best.npz')['model/l0/W']).all()
+
+
+def test_resume_with_more_epochs(trained, capsys):
+    before = arrays(trained / 'last.npz')
+    assert run('--corpus', 'small.txt', '--resume') == 0  # both epochs are done already
+    for name, array in arrays(trained / 'last.npz').items():
+        numpy.testing.assert_array_equal(array, before[name])
+    assert run('--resume', '--epoch', '4', '--lr', '0.01') == 0
+    assert [entry['epoch'] for entry in entries(trained)] == [1, 2, 3, 4]
+    assert not (trained / 'old-1').exists()
+    _, meta = checkpoint.load(trained / 'last.npz')
+    assert meta['options']['lr'] == 0.01 and meta['epoch'] == 4 and len(meta['history']) == 4
+
+
+def test_sigterm(small_text, interrupted):
+    interrupted(3, signal.SIGTERM)
+    assert run('--corpus', 'small.txt', *TINY) == 143
+    _, meta = checkpoint.load('result/small/last.npz')
+    assert meta['epoch'] == 0
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_patience(small_text, capsys):
+    assert run('--corpus', 'small.txt', *TINY, '--epoch', 200, '--lr', 0.1, '--patience', 3) == 0
+    losses = [entry['validation/main/loss'] for entry in entries(pathlib.Path('result/small'))]
+    assert len(losses) < 200 and losses.index(min(losses)) == len(losses) - 4
+    _, meta = checkpoint.load('result/small/best.npz')
+    assert meta['epoch'] == len(losses) - 3
+    assert min(losses) == meta['history'][-1]['validation/main/loss']
+
+
+# What a run leaves behind
+
+def test_files_of_a_run(trained):
+    assert sorted(path.name for path in trained.iterdir()) == ['best.npz', 'last.npz', 'log', 'loss.png']
+    assert (trained / 'loss.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_an_old_run_moves_aside(trained, capsys):
+    before = (trained / 'last.npz').read_bytes()
+    (trained / 'notes.txt').write_text('mine')
+    for n in (1, 2):
+        assert run('--corpus', 'small.txt', *TINY, '--seed', n) == 0
+        assert f'old-{n}' in capsys.readouterr().out
+    assert (trained / 'old-1' / 'last.npz').read_bytes() == before
+    assert (trained / 'notes.txt').read_text() == 'mine'
+
+
+def test_without_validation(small_text):
+    assert run('--corpus', 'small.txt', *TINY, '--val-frac', '0', '--patience', '1') == 0
+    assert not pathlib.Path('result/small/best.npz').exists()
+    assert 'val_perplexity' not in entries(pathlib.Path('result/small'))[-1]
+
+
+def test_samples_and_cursor_codes(small_text, capsys):
+    assert run('--corpus', 'small.txt', *TINY, '--sample-every', 1) == 0
+    out = capsys.readouterr().out
+    assert out.count('it writes') == 2 and '\033' not in out
+
+
+def test_small_texts(folder, capsys):
+    (folder / 'a.txt').write_text('one two three four five six\n')
+    assert run('--corpus', 'a.txt', *TINY, '--batchsize', 50) == 0
+    assert '1 streams instead of 50' in capsys.readouterr().out
+    (folder / 'a.txt').write_text('one\n')
+    assert run('--corpus', 'a.txt', *TINY, '--out', 'two') == 0  # one and <eos>
+
+
+# What goes wrong
+
+@pytest.fixture
+def failed(capsys):
+    """failed(code, argv...): the last line on stderr; nothing but it, no traceback."""
+    def check(code, *argv):
+        capsys.readouterr()
+        assert run(*argv) == code
+        err = capsys.readouterr().err
+        assert 'Traceback' not in err
+        if code == 1:
+            assert err.count('\n') == 1
+        return err
+    return check
+
+
+def test_wrong_use(failed, trained):
+    assert 'usage: train.py' in failed(2)
+    for options in (['--unit', '0'], ['--batchsize', 'x'], ['--val-frac', '1'], ['--lr', 'nan'],
+                    ['--dropout', '1'], ['--epoch', '-1'], ['--level', 'line'], ['--seed', '-1'],
+                    ['--corpora', 'x']):
+        assert 'error: ' in failed(2, '--corpus', 'small.txt', *options)
+    assert '--unit is 8' in failed(2, '--resume', '--unit', '9')
+
+
+def test_bad_corpora(failed, folder):
+    (folder / 'empty.txt').write_bytes(b'')
+    (folder / 'picture.txt').write_bytes(b'\x89PNG\r\n\x1a\n\0')
+    (folder / 'noise.txt').write_bytes(b'\xff\xfe\xfd')
+    (folder / 'one.txt').write_text('one\n')
+    (folder / 'none').mkdir()
+    for argv, message in [(['nothing.txt'], 'nothing.txt: no such'), (['empty.txt'], 'no text'),
+                          (['picture.txt'], 'binary'), (['noise.txt'], 'noise.txt: byte 0xfd at'),
+                          (['none'], 'no .txt'), (['one.txt', '--encoding', 'x'], 'x: not a text'),
+                          (['one.txt', '--val-frac', '0.9'], '1 word')]:
+        assert message in failed(1, '--corpus', *argv)
+    assert not (folder / 'result').exists()
+
+
+def test_bad_places(failed, small_text, folder):
+    (folder / 'file').write_text('')
+    assert 'file' in failed(1, '--corpus', 'small.txt', *TINY, '--out', 'file')
+    assert 'file' in failed(1, '--corpus', 'small.txt', *TINY, '--out', 'file/deeper')
+
+
+def test_bad_resumes(failed, trained, folder):
+    (folder / 'foreign.npz').write_bytes(b'PK\x03\x04')
+    assert 'damaged' in failed(1, '--resume', 'foreign.npz')
+    assert 'no such file' in failed(1, '--resume', 'nowhere.npz')
+    assert 'last.npz' in failed(1, '--resume', trained / 'best.npz')
+    (folder / 'small.txt').write_text('quite another text\n' * 60)
+    assert 'not the text' in failed(1, '--resume', trained)
+
+
+@pytest.mark.skipif(not hasattr(signal, 'SIGXFSZ'), reason='no file size limit here')
+def test_full_disk(failed, trained, folder):
+    """The new last.npz does not fit below a limit on the size of files; the old one stays."""
+    import resource
+    before = (trained / 'last.npz').read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - 1000, limit[1]))
+    try:
+        line = failed(1, '--resume', '--epoch', '9')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert 'File too large' in line and '.npz' in line
+    assert (trained / 'last.npz').read_bytes() == before
+    assert not list(trained.glob('*.part'))
+
+
+def test_gpu_that_is_not_there(small_text, capsys):
+    assert run('--gpu', 99, '--corpus', 'small.txt', *TINY) == 0
+    assert 'going on on the CPU' in capsys.readouterr().err
+
+
+def test_the_model_is_the_articles():
+    names = sorted(name for name, _ in RNN(3, 2).namedparams())
+    assert names == sorted(['/l0/W', '/l1_x/W', '/l1_x/b', '/l1_h/W', '/l1_h/b', '/l2_x/W', '/l2_x/b',
+                            '/l2_h/W', '/l2_h/b', '/l3/W', '/l3/b'])

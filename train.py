@@ -1,0 +1,414 @@
+"""Trains the article's network on a text.
+
+    python train.py --corpus holmes.txt
+    python train.py --gpu 0 --corpus holmes.txt
+    python train.py --corpus https://www.aozora.gr.jp/cards/000009/files/55881_ruby_50043.zip
+    python train.py --corpus holmes.txt --resume --epoch 80
+
+How the text becomes parallel streams, batchsize 3 and bproplen 4 for instance:
+
+    words      a b c d e f g h i j k l m n o p q r s t u v
+    stream 0   a b c d|e f g      Each column of a window is one step: the network
+    stream 1   h i j k|l m n      reads a h o and shall say b i p. A window is one
+    stream 2   o p q r|s t u      update. Streams run on from window to window with
+               window 1|window 2  their LSTM state, until the epoch ends.
+"""
+import argparse
+import itertools
+import math
+import pathlib
+import signal
+import sys
+import time
+import zlib
+
+import modern_chainer  # noqa: F401  prepares chainer's import
+
+import chainer
+import matplotlib
+import numpy
+from chainer import training
+from chainer.training import extensions, triggers
+
+import checkpoint
+import corpus
+from generate import command, generate, number, use_device, written
+from rnn import RNN
+
+FILES = ('last.npz', 'best.npz', 'log', 'loss.png')  # what a run leaves in --out
+AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
+
+
+class Updater(training.updaters.StandardUpdater):
+    """One update: a window forwards, backwards, clip, Adam. The article's loop."""
+
+    def __init__(self, streams, optimizer, dropout_ratio):
+        model = optimizer.target
+        super().__init__(streams, optimizer, device=model.device)
+        self.dropout_ratio = dropout_ratio
+        model.initialize_state(streams.batchsize)
+
+    def update_core(self):
+        start = time.perf_counter()
+        streams = self.get_iterator('main')
+        optimizer = self.get_optimizer('main')
+        model = optimizer.target
+
+        if streams.position == 0:  # the streams start again: so does the memory
+            model.initialize_state(streams.batchsize)
+        x, t = self.device.send(streams.next())
+        accum_loss = accumulate(model, x, t, self.dropout_ratio)
+        model.cleargrads()
+        accum_loss.backward()
+        accum_loss.unchain_backward()  # the next window keeps the state, not its history
+        optimizer.update()             # clips the gradients, then Adam
+
+        chainer.report({'words': x.size, 'seconds': time.perf_counter() - start})
+
+    def serialize(self, serializer):
+        """All that the next window depends on, but the weights: `checkpoint` has them."""
+        model = self.get_optimizer('main').target
+        self.iteration = serializer('iteration', self.iteration)
+        self.get_iterator('main').serialize(serializer['streams'])
+        self.get_optimizer('main').serialize(serializer['optimizer'])
+        for name, variable in model.state.items():
+            variable.array = serializer('state/' + name, variable.array)
+        _, keys, position, *_ = numpy.random.get_state()  # dropout's random numbers
+        keys, position = serializer('random/keys', keys), serializer('random/position', position)
+        if isinstance(serializer, chainer.Deserializer):
+            numpy.random.set_state(('MT19937', keys, position))
+            if model.xp is not numpy:  # CuPy's generator cannot be saved, only sown anew
+                model.xp.random.seed(self.iteration)
+
+
+def accumulate(model, x, t, dropout_ratio):
+    """Runs a window, x and t (T, B) int32 ids, step by step.
+
+    Returns the sum over the T steps of the loss, a scalar Variable, and reports
+    loss (nats per word) and accuracy, weighted with the length of the window.
+    """
+    accum_loss = accum_accuracy = 0
+    for x_step, t_step in zip(x, t):
+        loss, accuracy = model.forward(x_step, t_step, dropout_ratio)
+        accum_loss += loss
+        accum_accuracy += accuracy.array
+    chainer.report({'loss': (accum_loss.array / len(x), len(x)),
+                    'accuracy': (accum_accuracy / len(x), len(x))}, model)
+    return accum_loss
+
+
+class Streams(chainer.dataset.Iterator):
+    """Cuts ids (N,) int32 into parallel streams and yields windows of them.
+
+    Every window is an array (2, T, batchsize), x and t, T = bproplen or, at the
+    end of an epoch, less. With repeat=False one epoch is all.
+    """
+
+    def __init__(self, ids, batchsize, bproplen, repeat=True):
+        length = (len(ids) - 1) // batchsize
+        used = length * batchsize
+        self.windows = numpy.stack([ids[:used].reshape(batchsize, length).T,
+                                    ids[1:used + 1].reshape(batchsize, length).T])
+        self.batchsize, self.bproplen, self.repeat = batchsize, bproplen, repeat
+        self.length, self.size = length, used
+        self.reset()
+
+    def reset(self):
+        self.epoch = self.position = 0
+        self.is_new_epoch = False
+
+    def __next__(self):
+        if self.epoch and not self.repeat:
+            raise StopIteration
+        window = self.windows[:, self.position:self.position + self.bproplen]
+        self.position += self.bproplen
+        self.is_new_epoch = self.position >= self.length
+        if self.is_new_epoch:
+            self.epoch, self.position = self.epoch + 1, 0
+        return window
+
+    next = __next__
+
+    @property
+    def epoch_detail(self):
+        return self.epoch + self.position / self.length
+
+    @property
+    def previous_epoch_detail(self):
+        return max(0., self.epoch_detail - self.bproplen / self.length)
+
+    def serialize(self, serializer):
+        for name in ('epoch', 'position', 'is_new_epoch'):
+            setattr(self, name, serializer(name, getattr(self, name)))
+
+
+def parse(argv):
+    """The options (argparse.Namespace) and, with --resume, (model, meta, path) of the old run.
+
+    A resumed run takes its options from the checkpoint; those given again replace them.
+    """
+    parser = argparse.ArgumentParser(
+        prog='train.py', description="Trains the article's two-layer LSTM on a text.",
+        epilog='Options of a resumed run come from its checkpoint, except those given anew.')
+    parser.add_argument('--corpus', metavar='SOURCE',
+                        help='text to learn: a file, a folder of .txt, a .zip or an http(s) '
+                             'address; a bare name is also looked up in data/')
+    parser.add_argument('--gpu', type=int, default=-1, metavar='ID',
+                        help='GPU to use (default: -1, the CPU)')
+    # An epoch of a real book takes seconds to a minute; it is learnt by heart in 40.
+    parser.add_argument('--epoch', '-e', type=number(int, 1), default=40, metavar='N',
+                        help='times to read the text (default: 40)')
+    parser.add_argument('--unit', '-u', type=number(int, 1), default=256, metavar='N',
+                        help='width of the embedding and of both layers (default: 256)')
+    parser.add_argument('--batchsize', '-b', type=number(int, 1), default=20, metavar='B',
+                        help='parallel streams; more are faster, fewer learn more per epoch '
+                             '(default: 20)')
+    parser.add_argument('--bproplen', '-l', type=number(int, 1), default=35, metavar='T',
+                        help='words of a window, how far errors flow back (default: 35)')
+    parser.add_argument('--dropout', type=number(float, 0, 0.99), default=0.5, metavar='P',
+                        help='share of the projections left out while training (default: 0.5)')
+    parser.add_argument('--gradclip', '-c', type=number(float, 0), default=5., metavar='NORM',
+                        help='longest gradient, by its global norm (default: 5)')
+    parser.add_argument('--lr', type=number(float, 0), default=0.002, metavar='A',
+                        help="Adam's step size (default: 0.002)")
+    parser.add_argument('--val-frac', type=number(float, 0, 0.9), default=0.05, metavar='F',
+                        help='last part of the text, kept for validation (default: 0.05)')
+    parser.add_argument('--patience', type=number(int, 0), default=0, metavar='N',
+                        help='stop after N epochs without better validation (default: 0, never)')
+    parser.add_argument('--level', choices=('word', 'char'), default='word',
+                        help='what a word is: MeCab\'s or the spaces\', or a character '
+                             '(default: word)')
+    parser.add_argument('--min-count', type=number(int, 1), default=1, metavar='N',
+                        help='words that occur less often become <unk> (default: 1)')
+    parser.add_argument('--encoding', help='encoding of the text (default: UTF-8, else Shift_JIS)')
+    parser.add_argument('--seed', type=number(int, 0, 2 ** 32 - 1), default=0, metavar='N',
+                        help='same seed, same machine, same result (default: 0)')
+    parser.add_argument('--sample-every', type=number(int, 0), default=5, metavar='N',
+                        help='epochs between samples of the model\'s writing (default: 5; 0: none)')
+    parser.add_argument('--out', '-o', metavar='FOLDER',
+                        help='where the run is kept (default: result/NAME of the corpus)')
+    parser.add_argument('--resume', '-r', nargs='?', const='', metavar='PATH',
+                        help='go on with a run: its folder or last.npz '
+                             '(default: the one in --out, else the newest)')
+    args = parser.parse_args(argv)
+    if args.resume is None:
+        if args.corpus is None:
+            parser.error('what shall it learn? for instance --corpus holmes.txt')
+        args.out = pathlib.Path(args.out or f'result/{corpus.name_of(args.corpus)}')
+        return args, None
+
+    path = pathlib.Path(args.resume) if args.resume else old_run(args)
+    if path.is_dir():
+        path = path / 'last.npz'
+    model, meta = checkpoint.load(path)
+    parser.set_defaults(**meta['options'])
+    args = parser.parse_args(argv)
+    for name in ('unit', 'batchsize', 'bproplen', 'level', 'min_count', 'val_frac'):
+        if getattr(args, name) != meta['options'][name]:
+            parser.error(f'--{name.replace("_", "-")} is {meta["options"][name]} in {path} and '
+                         'cannot change on the way')
+    args.out = pathlib.Path(args.out) if args.out else path.parent
+    return args, (model, meta, path)
+
+
+def old_run(args):
+    """The checkpoint that a bare --resume means."""
+    if args.out or args.corpus:
+        return pathlib.Path(args.out or f'result/{corpus.name_of(args.corpus)}')
+    runs = checkpoint.runs()
+    if not runs:
+        raise checkpoint.CheckpointError('no run below result/ to resume')
+    return runs[0]
+
+
+@command
+def main(argv=None):
+    """Runs the command with the arguments argv (list of str); returns its exit code."""
+    args, old = parse(argv)
+    text = corpus.read(args.corpus, args.encoding)
+    cut = corpus.choose_cut(text, args.level)
+    words = corpus.split_text(text, cut)
+    vocabulary = corpus.make_vocabulary(words, args.min_count)
+    ids = corpus.encode(words, vocabulary)
+    print(f'{args.corpus}: {len(ids):,} words, {len(vocabulary):,} different ones, each '
+          f'{len(ids) / len(vocabulary):.1f} times on average')
+    meta = {'kind': 'text', 'cut': cut, 'vocabulary': vocabulary, 'text_sum': zlib.crc32(ids.tobytes()),
+            'options': {name: value for name, value in vars(args).items()
+                        if name not in ('gpu', 'out', 'resume')}}
+
+    numpy.random.seed(args.seed)
+    if old:
+        model, old_meta, path = old
+        if any(old_meta[key] != meta[key] for key in ('vocabulary', 'text_sum')):
+            raise corpus.CorpusError(f'{args.corpus}: not the text that {path} was trained on')
+    else:
+        model = RNN(len(vocabulary), args.unit)
+    use_device(model, args.gpu)
+    if model.xp is not numpy:
+        model.xp.random.seed(args.seed)
+
+    streams, val_streams = cut_streams(ids, args)
+    print(f'{model.count_params():,} parameters; {streams.size:,} words to learn, in '
+          f'{streams.batchsize} streams; {val_streams.size if val_streams else 0:,} to validate')
+    trainer = make_trainer(model, streams, val_streams, meta, args)
+    if old:
+        checkpoint.resume(path, trainer)
+    if not old or path.parent != args.out:
+        move_aside(args.out)
+    (args.out / 'log').open('a').close()  # cannot be written? Better now than after an epoch
+    return run(trainer, args)
+
+
+def cut_streams(ids, args):
+    """(Streams to learn, Streams to validate or None) of ids (N,) int32.
+
+    The last val_frac of the words is for validation. A text too short for
+    batchsize streams of one window each gets fewer streams, and a line says so.
+    """
+    n_val = int(len(ids) * args.val_frac)
+    n_train = len(ids) - n_val
+    if n_train < 2:
+        raise corpus.CorpusError(f'{args.corpus}: {n_train} word to learn from; it takes 2, '
+                                 'and some thousands to learn something')
+
+    def streams(ids, repeat):
+        batchsize = min(args.batchsize, max(1, (len(ids) - 1) // args.bproplen))
+        return Streams(ids, batchsize, args.bproplen, repeat)
+
+    train = streams(ids[:n_train], repeat=True)
+    if train.batchsize < args.batchsize:
+        print(f'a small text: {train.batchsize} streams instead of {args.batchsize}')
+    return train, streams(ids[n_train - 1:], repeat=False) if n_val else None
+
+
+def make_trainer(model, streams, val_streams, meta, args):
+    """The Trainer with everything that watches: validation, log, curve, samples, checkpoints."""
+    optimizer = chainer.optimizers.Adam(alpha=args.lr)
+    optimizer.setup(model)
+    optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
+    updater = Updater(streams, optimizer, args.dropout)
+    trainer = training.Trainer(updater, Stop(args.epoch, args.patience), args.out)
+    epoch = (1, 'epoch')
+
+    if val_streams:
+        reader = model.copy()  # the same weights, a state of its own
+        trainer.extend(extensions.Evaluator(
+            val_streams, reader, device=model.device,
+            converter=chainer.dataset.converter()(
+                lambda window, device: tuple(device.send(window))),
+            eval_hook=lambda evaluator: reader.initialize_state(val_streams.batchsize),
+            eval_func=lambda x, t: accumulate(reader, x, t, 0)))
+    log = extensions.LogReport(postprocess=add_derived)
+    trainer.extend(log)
+    out = sys.stdout if sys.stdout.isatty() else WithoutCursor(sys.stdout)
+    trainer.extend(extensions.PrintReport(
+        ['epoch', 'main/loss', 'main/accuracy', 'perplexity', 'val_perplexity', 'tokens/s',
+         'elapsed_time'], out=out), trigger=epoch)
+    if sys.stdout.isatty():
+        trainer.extend(extensions.ProgressBar((args.epoch, 'epoch'), update_interval=5, out=out))
+    matplotlib.use('Agg')  # a picture needs no screen
+    trainer.extend(extensions.PlotReport(
+        ['main/loss', 'validation/main/loss'], 'epoch', filename='loss.png', marker='.'))
+
+    def sample(trainer):
+        writer = model.copy()
+        start = [meta['vocabulary'].index(corpus.EOS)]
+        drawn = generate(writer, start, 60, rng=numpy.random.RandomState(updater.epoch))
+        text = ''.join(written([], (meta['vocabulary'][i] for i, in drawn), meta['cut']))
+        out.write(f'\033[J--- after epoch {updater.epoch} it writes ---\n{text}---\n')
+
+    def save(trainer):
+        meta.update(epoch=updater.epoch, history=log.log)
+        if streams.is_new_epoch and val_streams and epochs_since_best(log.log) == 0:
+            checkpoint.save(args.out / 'best.npz', model, meta)
+        checkpoint.save(args.out / 'last.npz', model, meta, trainer)
+
+    if args.sample_every:
+        trainer.extend(sample, trigger=(args.sample_every, 'epoch'))
+    last = -100  # so that a checkpoint holds what the others did
+    trainer.extend(save, trigger=epoch, priority=last)
+    trainer.extend(save, 'autosave', trigger=triggers.TimeTrigger(AUTOSAVE), priority=last)
+    return trainer
+
+
+class WithoutCursor:
+    """A text stream without the cursor movements that PrintReport writes even into a file."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.flush = stream.flush
+
+    def write(self, text):
+        self.stream.write(text.replace('\033[J', ''))
+
+
+def add_derived(entry):
+    """Adds to an entry of the log the words per second and the perplexities, exp(nats per word)."""
+    entry['tokens/s'] = entry.pop('words') / entry.pop('seconds')
+    for loss, name in (('main/loss', 'perplexity'), ('validation/main/loss', 'val_perplexity')):
+        if loss in entry:
+            entry[name] = math.exp(min(entry[loss], 700))  # exp(710) overflows
+
+
+def epochs_since_best(log):
+    """How many epochs ago the validation loss was lowest (0: the last entry of the log)."""
+    losses = [entry['validation/main/loss'] for entry in log]
+    return len(losses) - 1 - losses.index(min(losses))
+
+
+def move_aside(out):
+    """Makes room for a new run in the folder `out`: an old one moves to out/old-1, old-2, ..."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / name for name in FILES if (out / name).exists()]
+    if files:
+        number = next(n for n in itertools.count(1) if not (out / f'old-{n}').exists())
+        aside = out / f'old-{number}'
+        aside.mkdir()
+        for file in files:
+            file.rename(aside / file.name)
+        print(f'the run that was in {out} is now in {aside}')
+
+
+class Stop:
+    """Ends training after the last epoch, at the end of patience, or when a signal asks for it."""
+
+    def __init__(self, epoch, patience):
+        self.epoch, self.patience = epoch, patience
+        self.signals = []
+
+    def __call__(self, trainer):
+        log = trainer.get_extension('LogReport').log
+        validated = log and 'validation/main/loss' in log[-1]
+        return bool(self.signals or trainer.updater.epoch >= self.epoch
+                    or self.patience and validated and epochs_since_best(log) >= self.patience)
+
+    def on_signal(self, number, frame):
+        if self.signals:  # asked for a second time
+            raise KeyboardInterrupt
+        self.signals.append(number)
+        print('\nfinishing this window and saving (once more: stop at once)', file=sys.stderr)
+
+
+def run(trainer, args):
+    """Trains to the end or to a signal (Ctrl-C, SIGTERM), then saved too; returns the exit code."""
+    stop = trainer.stop_trigger
+    handlers = {number: signal.signal(number, stop.on_signal)
+                for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        trainer.run(show_loop_exception_msg=False)
+        if stop.signals:
+            trainer.get_extension('save')(trainer)
+            print(f'stopped; --resume goes on from {args.out / "last.npz"}', file=sys.stderr)
+            return 128 + stop.signals[0]
+    except OSError as error:
+        error.filename = error.filename or args.out
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    print(f'epoch {trainer.updater.epoch} of {args.epoch} done; the run is in {args.out}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
