@@ -2,8 +2,8 @@
 
 A checkpoint is an uncompressed .npz (a zip of .npy arrays, numpy.load reads it):
 
-    meta        uint8, UTF-8 JSON: format, n_units, vocabulary and whatever else
-                the caller hands over (options, history, ...)
+    meta        uint8, UTF-8 JSON: format, n_units and what the caller hands over,
+                at least FIELDS
     model/...   float32 weights under Chainer's names (model/l1_x/W) and layout
     trainer/... Adam's moments, LSTM state, random state, position: for --resume
 
@@ -25,6 +25,7 @@ from chainer import serializers
 from rnn import RNN
 
 FORMAT = 1
+FIELDS = ('kind', 'vocabulary', 'cut', 'options', 'epoch', 'history')  # what meta must hold
 
 
 class CheckpointError(ValueError):
@@ -59,8 +60,8 @@ def replacing(path):
 def save(path, model, meta, trainer=None):
     """Writes a checkpoint.
 
-    model: RNN on any device; meta: dict that JSON can hold, with 'vocabulary'
-    (list of n_vocab str); trainer: a chainer.training.Trainer whose state makes
+    model: RNN on any device; meta: dict that JSON can hold, with all of FIELDS,
+    'vocabulary' a list of n_vocab str; trainer: a chainer.training.Trainer whose state makes
     an exact resumption possible, or None. OSError if it cannot be written.
     """
     meta = {'format': FORMAT, 'n_units': model.n_units, **meta}
@@ -86,11 +87,14 @@ def load(path):
             meta = json.loads(npz['meta'].tobytes())
             version = meta['format']
             n_vocab, n_units = len(meta['vocabulary']), meta['n_units']
+            missing = [name for name in FIELDS if name not in meta]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f'{path}: not a checkpoint of this program ({error})') from None
         if version != FORMAT:
             raise CheckpointError(f'{path}: format {version}, this program reads {FORMAT}; '
                                   'use the version that wrote it, or a newer one')
+        if missing:
+            raise CheckpointError(f'{path}: not a checkpoint of this program (no {missing[0]})')
         expected = {'model/l0/W': (n_vocab, n_units), 'model/l3/W': (n_vocab, n_units)}
         for name, shape in expected.items():  # before memory is taken for the model
             if npz[name].shape != shape:

@@ -13,22 +13,23 @@ import checkpoint
 from checkpoint import CheckpointError
 from rnn import RNN
 
-WORDS = ['a', 'b', '<eos>']
+META = {'kind': 'text', 'vocabulary': ['a', 'b', '<eos>'], 'cut': 'space', 'options': {'lr': 0.1},
+        'epoch': 3, 'history': []}
 
 
 @pytest.fixture
 def saved(tmp_path):
     model = RNN(3, 4)
-    checkpoint.save(tmp_path / 'm.npz', model, {'vocabulary': WORDS, 'options': {'lr': 0.1}})
+    checkpoint.save(tmp_path / 'm.npz', model, META)
     return tmp_path / 'm.npz', model
 
 
 def test_what_was_saved_is_loaded(saved, device):
     path, model = saved
     model.to_device(device)
-    checkpoint.save(path, model, {'vocabulary': WORDS, 'options': {'lr': 0.1}})
+    checkpoint.save(path, model, META)
     loaded, meta = checkpoint.load(path)
-    assert meta == {'format': 1, 'n_units': 4, 'vocabulary': WORDS, 'options': {'lr': 0.1}}
+    assert meta == {'format': 1, 'n_units': 4, **META}
     model.to_device('@numpy')
     for (name, expected), (_, param) in zip(model.namedparams(), loaded.namedparams()):
         assert isinstance(param.array, numpy.ndarray)
@@ -52,7 +53,7 @@ def rewritten(path, **changes):
 
 
 def meta(**changes):
-    fields = {'format': 1, 'n_units': 4, 'vocabulary': WORDS, **changes}
+    fields = {'format': 1, 'n_units': 4, **META, **changes}
     return numpy.frombuffer(json.dumps(fields).encode(), 'u1')
 
 
@@ -69,6 +70,7 @@ def meta(**changes):
     ({'meta': meta(n_units='4')}, 'model/l0/W'),
     ({'meta': meta(vocabulary=None)}, 'not a checkpoint'),
     ({'meta': numpy.frombuffer(b'[]', 'u1')}, 'not a checkpoint'),
+    ({'meta': numpy.frombuffer(b'{"format":1,"n_units":4,"vocabulary":[]}', 'u1')}, 'no kind'),
 ])
 def test_what_does_not_fit_is_refused(saved, change, message):
     rewritten(saved[0], **change)
@@ -121,7 +123,7 @@ def test_nothing_is_ever_pickled(tmp_path):
         class Trainer:
             def serialize(self, serializer):
                 serializer('trigger', None)
-        checkpoint.save(tmp_path / 'm.npz', RNN(3, 4), {'vocabulary': WORDS}, Trainer())
+        checkpoint.save(tmp_path / 'm.npz', RNN(3, 4), META, Trainer())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -133,7 +135,7 @@ def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
         raise OSError(errno.ENOSPC, 'No space left on device')
     monkeypatch.setattr(checkpoint.os, 'fsync', full)
     with pytest.raises(OSError) as info:
-        checkpoint.save(path, model, {'vocabulary': WORDS})
+        checkpoint.save(path, model, META)
     assert pathlib.Path(info.value.filename) == path
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

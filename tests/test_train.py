@@ -221,6 +221,13 @@ def test_samples_and_cursor_codes(small_text, capsys):
     assert out.count('it writes') == 2 and '\033' not in out
 
 
+def test_progress_bar_on_a_screen(small_text, capsys, monkeypatch):
+    monkeypatch.setattr(train.sys.stdout, 'isatty', lambda: True)
+    assert run('--corpus', 'small.txt', *TINY, '--sample-every', 1) == 0
+    out = capsys.readouterr().out
+    assert 'Estimated time to finish' in out and out.count('it writes') == 2
+
+
 def test_small_texts(folder, capsys):
     (folder / 'a.txt').write_text('one two three four five six\n')
     assert run('--corpus', 'a.txt', *TINY, '--batchsize', 50) == 0

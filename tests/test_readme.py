@@ -1,0 +1,23 @@
+"""The tables of options in both READMEs name every option, and no other."""
+import pathlib
+import re
+
+import pytest
+
+import generate
+import train
+
+ROOT = pathlib.Path(train.__file__).parent
+
+
+@pytest.mark.parametrize('name', ['README.md', 'README.ja.md'])
+def test_every_option_is_in_the_table(name, capsys):
+    programs = []
+    for program in (train, generate):
+        with pytest.raises(SystemExit):
+            program.main(['--help'])
+        help = capsys.readouterr().out
+        programs.append(set(re.findall(r'^  (?:-\w[^,]*, )?(--[\w-]+)|, (--[\w-]+)', help, re.M)))
+    real = {option for found in programs for pair in found for option in pair if option} - {'--help'}
+    table = set(re.findall(r'^\| `(--[\w-]+)`', (ROOT / name).read_text(encoding='utf-8'), re.M))
+    assert table == real
