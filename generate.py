@@ -57,7 +57,7 @@ def main(argv=None):
     parser.add_argument('--length', type=number(int, 0), default=100, metavar='N',
                         help='new words to write, the start not counted (default: 100)')
     parser.add_argument('--temperature', type=number(float, 0), default=1.0, metavar='T',
-                        help='below 1 bolder choices, above 1 wilder ones, 0 always the '
+                        help='below 1 safer choices, above 1 wilder ones, 0 always the '
                              'likeliest word (default: 1.0, the learned probabilities)')
     parser.add_argument('--top-k', type=number(int, 0), default=0, metavar='K',
                         help='choose among the K likeliest words only (default: 0, all)')
@@ -96,10 +96,13 @@ def main(argv=None):
                      args.num, args.temperature, args.top_k, args.top_p,
                      forbidden=[vocabulary.index(corpus.UNK)] if corpus.UNK in vocabulary else [],
                      rng=numpy.random.RandomState(seed))
-    words = ([vocabulary[i] for i in ids] for ids in drawn)
-    rows = zip(*words) if args.num > 1 else [(word for word, in words)]  # a single one streams
-    pieces = (piece for n, row in enumerate(rows) for piece in itertools.chain(
-        ['\n'] if n else [], written(start, row, cut, args.wakati, args.stop)))
+    if args.num == 1:
+        texts = [(vocabulary[i] for i, in drawn)]  # written as it is drawn
+    else:
+        texts = [[vocabulary[int(i)] for i in ids]
+                 for ids in numpy.reshape(list(drawn), (-1, args.num)).T]
+    pieces = (piece for n, text in enumerate(texts) for piece in itertools.chain(
+        ['\n'] if n else [], written(start, text, cut, args.wakati, args.stop)))
     if args.out:
         with checkpoint.replacing(args.out) as file:
             file.writelines(piece.encode() for piece in pieces)

@@ -106,6 +106,7 @@ def test_seed_num_length_and_out(trained, folder, capsys):
     assert text('--seed', '5', '--out', 'text.txt') == ''
     assert (folder / 'text.txt').read_text(encoding='utf-8') == one
     assert text('--seed', '5', '--length', '0', '--start', 'the', 'cat') == 'the cat\n'
+    assert text('--length', '0', '--start', 'the', '--num', '2') == 'the\n\nthe\n'
     three = text('--seed', '5', '--num', '3', '--start', 'fish')
     assert len([line for line in three.split('\n\n') if line.startswith('fish')]) == 3
 

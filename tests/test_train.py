@@ -57,9 +57,10 @@ def test_an_epoch_reads_every_word_once_in_order(n, batchsize, bproplen):
 
 # The loop
 
-def test_validation_is_the_mean_over_all_its_words_and_leaves_the_state_alone(trained):
-    """The best.npz of a run gives the loss that the log says, computed word by word."""
-    model, meta = checkpoint.load(trained / 'last.npz')
+def test_validation_is_the_mean_over_all_its_words(small_text):
+    """The model of a run gives the loss that the log says, computed word by word."""
+    run('--corpus', 'small.txt', *TINY, '--bproplen', 4)  # windows of four and of two
+    model, meta = checkpoint.load('result/small/last.npz')
     words = pathlib.Path('small.txt').read_text().replace('\n', ' <eos> ').split()
     ids = [meta['vocabulary'].index(word) for word in words]
     n_val = int(len(ids) * 0.05)  # 24 words: 4 streams of 6
@@ -70,7 +71,7 @@ def test_validation_is_the_mean_over_all_its_words_and_leaves_the_state_alone(tr
             y = model.step([x])[0].astype('d')
             losses.append(numpy.log(numpy.exp(y).sum()) - y[t])
     assert len(losses) == n_val
-    entry = entries(trained)[-1]
+    entry = entries(pathlib.Path('result/small'))[-1]
     assert entry['validation/main/loss'] == pytest.approx(numpy.mean(losses), rel=1e-4)
     assert entry['val_perplexity'] == pytest.approx(numpy.exp(numpy.mean(losses)), rel=1e-4)
 
@@ -87,15 +88,31 @@ def test_it_learns_what_can_be_learnt(folder, capsys):
     assert said == ['e', 'l', 'l', 'o', '<eos>']
 
 
+FROZEN = [*TINY, '--gradclip', 0, '--dropout', 0]  # a gradient of norm 0 moves nothing
+
+
 def test_gradient_is_clipped(small_text):
-    """With a norm of zero nothing moves, however long the gradient."""
-    run('--corpus', 'small.txt', *TINY, '--gradclip', '0', '--epoch', '1')
-    first = arrays('result/small/last.npz')
-    run('--corpus', 'small.txt', *TINY, '--gradclip', '0', '--epoch', '2', '--out', 'two')
-    second = arrays('two/last.npz')
+    run('--corpus', 'small.txt', *FROZEN, '--epoch', 1)
+    run('--corpus', 'small.txt', *FROZEN, '--epoch', 2, '--out', 'two')
+    first, second = arrays('result/small/last.npz'), arrays('two/last.npz')
     for name in first:
         if name.startswith('model/'):
             numpy.testing.assert_array_equal(first[name], second[name])
+
+
+def test_state_is_what_the_streams_leave_and_fresh_in_each_epoch(small_text):
+    """Neither validation nor samples touch it."""
+    run('--corpus', 'small.txt', *FROZEN, '--sample-every', 1)
+    one, two = entries(pathlib.Path('result/small'))
+    assert one['main/loss'] == two['main/loss']
+    model, meta = checkpoint.load('result/small/last.npz')
+    ids = [meta['vocabulary'].index(word) for word in
+           pathlib.Path('small.txt').read_text().replace('\n', ' <eos> ').split()]
+    for step in range(113):  # 456 - 1 words to read in 4 streams
+        model.step([ids[113 * stream + step] for stream in range(4)])
+    saved = arrays('result/small/last.npz')
+    for name, variable in model.state.items():
+        numpy.testing.assert_allclose(saved['trainer/updater/state/' + name], variable.array, atol=1e-6)
 
 
 def test_same_seed_same_weights(small_text):
