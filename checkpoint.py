@@ -2,8 +2,7 @@
 
 A checkpoint is an uncompressed .npz (a zip of .npy arrays, numpy.load reads it):
 
-    meta        uint8, UTF-8 JSON: format, n_units and what the caller hands over,
-                at least FIELDS
+    meta        uint8, UTF-8 JSON: format and FIELDS
     model/...   float32 weights under Chainer's names (model/l1_x/W) and layout
     trainer/... Adam's moments, LSTM state, random state, position: for --resume
 
@@ -25,7 +24,8 @@ from chainer import serializers
 from rnn import RNN
 
 FORMAT = 1
-FIELDS = ('kind', 'vocabulary', 'cut', 'options', 'epoch', 'history')  # what meta must hold
+FIELDS = {'kind': str, 'n_units': int, 'vocabulary': list, 'cut': str, 'text_sum': int,
+          'options': dict, 'epoch': int, 'history': list}  # what meta must hold
 
 
 class CheckpointError(ValueError):
@@ -34,34 +34,43 @@ class CheckpointError(ValueError):
 
 @contextlib.contextmanager
 def replacing(path):
-    """Opens a new binary file that takes the place of `path` once it is whole.
+    """Opens a binary file that takes the place of `path` once it is whole.
 
-    Written beside `path` under another name, flushed to the disk, then renamed:
+    Written beside `path` under a hidden name, flushed to the disk, then renamed:
     at every moment `path` is either the old file or the new one. If anything
-    fails (OSError: full disk, unwritable folder), the old one stays.
+    fails (OSError: full disk, unwritable folder), the old one stays. What is no
+    ordinary file, a pipe or /dev/null, is written to as it is.
     """
-    partial = f'{path}.part'
-    file = open(partial, 'wb')
+    target = os.path.realpath(path)  # a link stays one
+    if os.path.exists(target) and not os.path.isfile(target):
+        with open(target, 'wb') as file:
+            yield file
+        return
+    partial = os.path.join(os.path.dirname(target), f'.{os.path.basename(target)}.part')
+    file = None
     try:
+        file = open(partial, 'wb')
         yield file
         file.flush()
         os.fsync(file.fileno())
         file.close()
-        os.replace(partial, path)
+        os.replace(partial, target)
     except BaseException as error:
         if isinstance(error, OSError):
             error.filename = path
         with contextlib.suppress(OSError):  # a full disk fails here a second time
-            file.close()
-        os.unlink(partial)
+            if file:
+                file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
         raise
 
 
 def save(path, model, meta, trainer=None):
     """Writes a checkpoint.
 
-    model: RNN on any device; meta: dict that JSON can hold, with all of FIELDS,
-    'vocabulary' a list of n_vocab str; trainer: a chainer.training.Trainer whose state makes
+    model: RNN on any device; meta: dict that JSON can hold, with all of FIELDS but
+    n_units, 'vocabulary' a list of n_vocab str; trainer: a chainer.training.Trainer whose state makes
     an exact resumption possible, or None. OSError if it cannot be written.
     """
     meta = {'format': FORMAT, 'n_units': model.n_units, **meta}
@@ -86,15 +95,17 @@ def load(path):
         try:
             meta = json.loads(npz['meta'].tobytes())
             version = meta['format']
-            n_vocab, n_units = len(meta['vocabulary']), meta['n_units']
-            missing = [name for name in FIELDS if name not in meta]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f'{path}: not a checkpoint of this program ({error})') from None
         if version != FORMAT:
             raise CheckpointError(f'{path}: format {version}, this program reads {FORMAT}; '
                                   'use the version that wrote it, or a newer one')
-        if missing:
-            raise CheckpointError(f'{path}: not a checkpoint of this program (no {missing[0]})')
+        for field, kind in FIELDS.items():
+            if type(meta.get(field)) is not kind:
+                raise CheckpointError(f'{path}: not a checkpoint of this program (no {field})')
+        if not all(word and isinstance(word, str) for word in meta['vocabulary']):
+            raise CheckpointError(f'{path}: not a checkpoint of this program (no words)')
+        n_vocab, n_units = len(meta['vocabulary']), meta['n_units']
         expected = {'model/l0/W': (n_vocab, n_units), 'model/l3/W': (n_vocab, n_units)}
         for name, shape in expected.items():  # before memory is taken for the model
             if npz[name].shape != shape:

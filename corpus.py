@@ -50,6 +50,8 @@ def find(name):
     folder is looked up in data/. CorpusError if there is none.
     """
     path = pathlib.Path(name)
+    if not str(name):
+        raise CorpusError('the name of the text is empty')
     if path.exists():
         return str(path)
     if path.name == str(name) and (DATA / name).exists():
@@ -100,6 +102,8 @@ def decode(data, name, encoding=None):
         except UnicodeError as error:
             raise CorpusError(f'{name}: not {candidate}: {error}') from None
         else:
+            if re.search('[\ud800-\udfff]', text):  # halves of characters, as UTF-7 makes them
+                raise CorpusError(f'{name}: not {candidate}')
             if '\0' in text:  # MeCab would stop here
                 raise CorpusError(f'{name}: a binary file, or not {candidate}: '
                                   f'character 0 at position {text.index(chr(0))}')
@@ -121,11 +125,16 @@ def _documents(source):
     if not pathlib.Path(source).is_dir():
         yield from _unzipped(source, _bytes_of(source))
         return
-    paths = sorted(pathlib.Path(source).rglob('*.txt'))
+    paths = sorted(path for path in pathlib.Path(source).rglob('*')
+                   if _is_text(path.name) and path.is_file())
     if not paths:
         raise CorpusError(f'{source}: no .txt file in this folder')
     for path in paths:
         yield str(path), _bytes_of(path)
+
+
+def _is_text(name):
+    return name.lower().endswith('.txt') and not name.startswith('._')  # macOS's shadows
 
 
 def _bytes_of(path):
@@ -142,7 +151,7 @@ def _unzipped(name, data):
         return
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = sorted(m for m in archive.namelist() if m.lower().endswith('.txt'))
+            members = sorted(name for name in archive.namelist() if _is_text(name.split('/')[-1]))
             if not members:
                 raise CorpusError(f'{name}: no .txt file in this zip')
             if sum(archive.getinfo(m).file_size for m in members) > MAX_UNPACKED:
@@ -196,7 +205,7 @@ _ACCENTS = {'`': '\u0300', "'": '\u0301', '^': '\u0302', '~': '\u0303', ':': '\u
 _LETTERS = {'AE&': 'Æ', 'ae&': 'æ', 'OE&': 'Œ', 'oe&': 'œ', 's&': 'ß', 'O/': 'Ø', 'o/': 'ø',
             'L/': 'Ł', 'l/': 'ł', 'D/': 'Đ', 'd/': 'đ', '!@': '¡', '?@': '¿'}
 _ACCENTED = re.compile(
-    '|'.join(map(re.escape, _LETTERS)) + "|(?i:[aeiou][`^~:_]|[aeiouy]'|y:|n~|[cghjswy]\\^|[au]&|c,"
+    '|'.join(map(re.escape, _LETTERS)) + "|(?i:[aeiou][`^~_]|[aeiouy]'|[aeiouy]:(?=\\w)|n~|[cghjswy]\\^|[au]&|c,(?=[aou])"
     # but not in l'amour, c'est, don't and not before the comma of a sentence
     "|[cnszlr]'(?![aeiouht])|[st],(?=[a-z]))")
 
@@ -205,53 +214,65 @@ def _is_rule(line):
     return re.fullmatch('-{20,}', line.strip()) is not None
 
 
-def _body(lines):
-    """(first, last) line numbers of the work itself, or None: not Aozora Bunko's layout."""
+def _bodies(lines):
+    """[(first, last), ...] line numbers of the works in a text in Aozora Bunko's layout, else []."""
     rules = [i for i, line in enumerate(lines) if _is_rule(line)]
-    first = None
-    for rule, following in zip(rules, rules[1:] + [None]):
-        if following and any('テキスト中に現れる記号' in line for line in lines[rule:rule + 3]):
-            first = following + 1
-        elif any(line.startswith('［表記について］') for line in lines[:rule]):
-            first = rule + 1  # the layout of the nineties: one rule, below the notes
-        if first is not None:
-            break
-    start = first or 0
-    ends = [i for i, line in enumerate(lines[start:], start)
-            if line.startswith('［＃本文終わり］') or _SOURCE_LINE.match(line)]
-    if first is None and not (ends and any('青空文庫' in line for line in lines[ends[0]:])):
-        return None
-    ends += [rule for rule in rules if rule >= start and ends]  # notes before the source
-    return start, min(ends, default=len(lines))
+    headers = [(rule, following + 1) for rule, following in zip(rules, rules[1:])
+               if re.search('テキスト中に現れる記号|●.*ルビ', '\n'.join(lines[rule:following]))]
+    nineties = [i for i, line in enumerate(lines) if line.startswith('［表記について］')]
+    if not headers and nineties and rules and nineties[0] < rules[0]:
+        headers = [(nineties[0], rules[0] + 1)]  # one rule, below the notes
+
+    def end(start, limit):
+        for i in range(start, limit):
+            if lines[i].startswith('［＃本文終わり］') or _SOURCE_LINE.match(lines[i]):
+                return i
+            if _is_rule(lines[i]) and ''.join(lines[i + 1:i + 2]).startswith(('●', '※', '底本')):
+                return i  # notes at the end
+        return limit
+
+    if not headers:
+        last = end(0, len(lines))
+        return [(0, last)] if any('青空文庫' in line for line in lines[last:]) else []
+    tops = [top for top, _ in headers[1:]] + [len(lines)]
+    return [(start, end(start, limit)) for (_, start), limit in zip(headers, tops)]
 
 
 def is_aozora(text):
     """True if `text` ('\\n' line ends) has the header or the footer of Aozora Bunko."""
-    return _body(text.split('\n')) is not None
+    return bool(_bodies(text.split('\n')))
 
 
 def clean_aozora(text):
-    """The running text of a work in Aozora Bunko's layout, one paragraph a line.
+    """The running text of works in Aozora Bunko's layout, one paragraph a line.
 
     Header, footer, headings, ruby, notes and blank lines go; 外字 notes and
     accents become the characters that they describe, or 〓 where they name none.
     """
     lines = text.split('\n')
-    first, last = _body(lines)
-    text = '\n'.join(lines[first:last])
+    text = '\n\n'.join('\n'.join(lines[first:last]) for first, last in _bodies(lines))
     text = re.sub(r'《[^《》\n]*》|｜', '', text)
     text = re.sub(r'※［＃([^［］\n]*)］', _gaiji, text)
-    text = re.sub(r'［＃(?:ここから)?([大中小]見出し)］.*?［＃(?:ここで)?\1終わり］', '', text, flags=re.S)
-    text = re.sub(r'([^\n]+?)［＃「\1」は(?:同行|窓)[大中小]見出し］', '', text)
-    text = re.sub(r'^.*は[大中小]見出し］.*$', '', text, flags=re.M)
+    text = re.sub(r'［＃(?:ここから)?([大中小]見出し)］.{0,500}?［＃(?:ここで)?\1終わり］', '', text,
+                  flags=re.S)
+    text = '\n'.join(_without_heading(line) if '見出し］' in line else line
+                     for line in text.split('\n'))
     noted = None
     while noted != text:  # notes may hold notes
         noted, text = text, re.sub(r'［＃[^［］\n]*］', '', text)
     text = re.sub(r'［※[0-9０-９]+］', '', text)
     text = re.sub(r'〔([^〔〕\n]*)〕', _accents, text)
     text = text.replace('／″＼', '〴〵').replace('／＼', '〳〵')
-    return ''.join(line + '\n' for line in text.split('\n')
-                   if line.strip() and not _HEADING.fullmatch(line))
+    lines = ['', *text.split('\n'), '']
+    return ''.join(line + '\n' for before, line, after in zip(lines, lines[1:], lines[2:])
+                   if line.strip() and not (_HEADING.fullmatch(line) and (
+                       line[0] in ' 　' or not before.strip() and not after.strip())))
+
+
+def _without_heading(line):
+    """A line without the heading that its note names; nothing is left where the two differ."""
+    line = re.sub(r'([^［］]{1,100})［＃「\1」は(?:同行|窓)?[大中小]見出し］', '', line)
+    return '' if re.search('は[大中小]見出し］', line) else line
 
 
 def _gaiji(match):
@@ -307,17 +328,24 @@ def _tagger():
 
 
 def split_line(line, cut):
-    """The words (list of str) of one line without its '\\n'. No word is empty."""
+    """The words (list of str) of one line without its '\\n'. No word is empty.
+
+    MeCab drops spaces; those inside a run of Latin letters and digits ("Study in
+    Scarlet") are kept as words ' '.
+    """
     if cut == 'char':
         return list(line)
     if cut == 'space':
         # not str.split(): the full-width space that opens a paragraph is a word
-        words = re.split(r'[^\S\u3000]+', line)
-    else:
-        pieces = [line[i:i + MAX_LINE] for i in range(0, len(line), MAX_LINE)]
-        words = [word for piece in pieces
-                 for word in _tagger().parse(piece).rstrip('\n').split(' ')]
-    return [word for word in words if word]
+        return [word for word in re.split(r'[^\S\u3000]+', line) if word]
+    words = []
+    for piece in re.split('[ \t]+', line):
+        if words and piece and not (_is_wide(words[-1][-1]) or _is_wide(piece[0])):
+            words.append(' ')
+        for i in range(0, len(piece), MAX_LINE):
+            parsed = _tagger().parse(piece[i:i + MAX_LINE]).rstrip('\n')
+            words += [word for word in parsed.split(' ') if word]
+    return words
 
 
 def split_text(text, cut):
@@ -333,13 +361,11 @@ def separator(left, right, cut, wakati=False):
 
     wakati=True gives the article's form, a space between all words of a line.
     """
-    if EOS in (left, right) or cut == 'char':
+    if cut == 'char' or {left, right} & {EOS, ' '}:
         return ''
     if wakati:
         return ' '
-    if cut == 'mecab':  # MeCab drops spaces: they stood between words in Latin letters
-        return ' ' if (_is_latin(left[-1]) or left[-1] in ',;:!?') and _is_latin(right[0]) else ''
-    return '' if _is_wide(left[-1]) or _is_wide(right[0]) else ' '
+    return '' if cut == 'mecab' or _is_wide(left[-1]) or _is_wide(right[0]) else ' '
 
 
 def surface(word):
@@ -354,11 +380,8 @@ def join(words, cut, wakati=False):
 
 
 def _is_wide(char):
-    return unicodedata.east_asian_width(char) in 'WF'
-
-
-def _is_latin(char):
-    return char.isalpha() and not _is_wide(char)
+    """True for kanji, kana and full-width signs, which stand without spaces; Korean has them."""
+    return unicodedata.east_asian_width(char) in 'WF' and not '\uac00' <= char <= '\ud7a3'
 
 
 # Words and ids

@@ -9,6 +9,7 @@ The text goes to stdout; which model wrote it, and the seed, to stderr.
 import argparse
 import functools
 import itertools
+import math
 import os
 import pathlib
 import sys
@@ -19,11 +20,14 @@ import checkpoint
 import corpus
 import modern_chainer
 
+import chainer
 from chainer.backends import cuda
 
 
 def command(main):
     """Makes a main(argv=None) report what a user can cause in one line, without traceback."""
+    program = pathlib.Path(main.__code__.co_filename).name
+
     @functools.wraps(main)
     def wrapped(argv=None):
         for stream in (sys.stdout, sys.stderr):
@@ -34,7 +38,7 @@ def command(main):
         except (corpus.CorpusError, checkpoint.CheckpointError) as error:
             message = str(error)
         except BrokenPipeError:  # the reader (| head) has had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard(sys.stdout)
             return 0
         except OSError as error:
             message = f'{error.filename or "writing"}: {error.strerror or error}'
@@ -42,9 +46,14 @@ def command(main):
             message = f'not enough memory: {error}'
         except KeyboardInterrupt:
             return 130
-        print(f'{pathlib.Path(main.__code__.co_filename).name}: {message}', file=sys.stderr)
+        print(f'{program}: {message}', file=sys.stderr)
         return 1
     return wrapped
+
+
+def discard(stream):
+    """Lets all further output to a stream vanish, also what Python flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @command
@@ -88,13 +97,13 @@ def main(argv=None):
     if args.stop is not None and args.stop not in vocabulary:
         parser.exit(2, unknown_word(args.stop, vocabulary))
     seed = args.seed if args.seed is not None else int.from_bytes(os.urandom(4), 'little')
-    print(f'{path}: epoch {meta["epoch"]} of a run on {meta["options"]["corpus"]}; --seed {seed}',
+    print(f'{path}: epoch {meta["epoch"]} of a run on {meta["options"].get("corpus")}; --seed {seed}',
           file=sys.stderr)
     use_device(model, args.gpu)
 
     drawn = generate(model, corpus.encode(start or [corpus.EOS], vocabulary), args.length,
                      args.num, args.temperature, args.top_k, args.top_p,
-                     forbidden=[vocabulary.index(corpus.UNK)] if corpus.UNK in vocabulary else [],
+                     forbidden=positions(corpus.UNK, vocabulary),
                      rng=numpy.random.RandomState(seed))
     if args.num == 1:
         texts = [(vocabulary[i] for i, in drawn)]  # written as it is drawn
@@ -112,13 +121,18 @@ def main(argv=None):
     return 0
 
 
+def positions(word, vocabulary):
+    """The ids (list of int) of a word: one, or none."""
+    return [i for i, other in enumerate(vocabulary) if other == word]
+
+
 def number(kind, low, high=None):
     """An argparse type: int or float, at least low and at most high (None: no limit)."""
     def parse(text):
         value = kind(text)
-        if not low <= value <= (high if high is not None else sys.maxsize):
+        if not (math.isfinite(value) and low <= value and (high is None or value <= high)):
             raise argparse.ArgumentTypeError(
-                f'{text} is not {f"between {low} and {high}" if high is not None else f"{low} or more"}')
+                f'{text} is not {low} or more' if high is None else f'{text} is not from {low} to {high}')
         return value
     parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
     return parse
@@ -127,13 +141,21 @@ def number(kind, low, high=None):
 def use_device(model, gpu):
     """Moves the model to GPU number `gpu`, or says in one line why it stays on the CPU."""
     count = modern_chainer.gpu_count()
-    if 0 <= gpu < count:
-        model.to_device(f'@cupy:{gpu}')
-        model.device.use()
-    elif gpu >= 0:
-        print(f'no GPU {gpu} can be used here ({count} found): going on on the CPU', file=sys.stderr)
-    elif count:
-        print('a GPU is idle: --gpu 0 uses it', file=sys.stderr)
+    if gpu < 0:
+        if count:
+            print('a GPU is idle: --gpu 0 uses it', file=sys.stderr)
+        return
+    reason = f'{count} found'
+    if gpu < count:
+        try:
+            device = chainer.get_device(f'@cupy:{gpu}')
+            device.use()
+            device.xp.arange(2).sum()  # does a kernel compile and run?
+            model.to_device(device)
+            return
+        except Exception as error:  # a missing library shows in many ways
+            reason = str(error).strip().split('\n')[0]
+    print(f'no GPU {gpu} can be used here ({reason}): going on on the CPU', file=sys.stderr)
 
 
 def choose_checkpoint(model, best):

@@ -14,9 +14,11 @@ How the text becomes parallel streams, batchsize 3 and bproplen 4 for instance:
                window 1|window 2  their LSTM state, until the epoch ends.
 """
 import argparse
+import contextlib
 import itertools
 import math
 import pathlib
+import shutil
 import signal
 import sys
 import time
@@ -32,7 +34,7 @@ from chainer.training import extensions, triggers
 
 import checkpoint
 import corpus
-from generate import command, generate, number, use_device, written
+from generate import command, discard, generate, number, positions, use_device, written
 from rnn import RNN
 
 FILES = ('last.npz', 'best.npz', 'log', 'loss.png')  # what a run leaves in --out
@@ -140,6 +142,8 @@ class Streams(chainer.dataset.Iterator):
     def serialize(self, serializer):
         for name in ('epoch', 'position', 'is_new_epoch'):
             setattr(self, name, serializer(name, getattr(self, name)))
+        if not 0 <= self.position < self.length:
+            raise ValueError(f'position {self.position} of {self.length}')
 
 
 def parse(argv):
@@ -211,9 +215,9 @@ def parse(argv):
         path = path / 'last.npz'
     model, meta = checkpoint.load(path)
     saved = [f'--{name.replace("_", "-")}={value}' for name, value in meta['options'].items()
-             if value is not None]
+             if value is not None and name in vars(args)]
     args = parser.parse_args(saved + (sys.argv[1:] if argv is None else list(argv)))
-    for name in ('unit', 'batchsize', 'bproplen', 'level', 'min_count', 'val_frac'):
+    for name in ('unit', 'batchsize', 'bproplen', 'level', 'min_count', 'val_frac', 'seed'):
         old = meta['options'].get(name)
         if getattr(args, name) != old:
             parser.error(f'--{name.replace("_", "-")} is {old} in {path} and cannot change now')
@@ -235,6 +239,12 @@ def old_run(args):
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     args, old = parse(argv)
+    with contextlib.redirect_stdout(Screen(sys.stdout)):
+        return learn(args, old)
+
+
+def learn(args, old):
+    """The whole of a run: text, model, trainer, and the old run that it goes on with, if any."""
     text = corpus.read(args.corpus, args.encoding)
     cut = corpus.choose_cut(text, args.level)
     words = corpus.split_text(text, cut)
@@ -263,8 +273,10 @@ def main(argv=None):
     trainer = make_trainer(model, streams, val_streams, meta, args)
     if old:
         checkpoint.resume(path, trainer)
-    if not old or path.parent != args.out:
+    if not old or path.resolve() != (args.out / 'last.npz').resolve():
         move_aside(args.out)
+        if old and path.with_name('best.npz').exists():
+            shutil.copy(path.with_name('best.npz'), args.out)
     (args.out / 'log').open('a').close()  # cannot be written? Better now than after an epoch
     return run(trainer, args)
 
@@ -310,22 +322,23 @@ def make_trainer(model, streams, val_streams, meta, args):
             eval_func=lambda x, t: accumulate(reader, x, t, 0)))
     log = extensions.LogReport(postprocess=add_derived)
     trainer.extend(log)
-    out = sys.stdout if sys.stdout.isatty() else WithoutCursor(sys.stdout)
     trainer.extend(extensions.PrintReport(
         ['epoch', 'main/loss', 'main/accuracy', 'perplexity', 'val_perplexity', 'tokens/s',
-         'elapsed_time'], out=out), trigger=epoch)
+         'elapsed_time'], out=sys.stdout), trigger=epoch)
     if sys.stdout.isatty():
-        trainer.extend(extensions.ProgressBar(update_interval=5, out=out))
+        trainer.extend(extensions.ProgressBar(update_interval=5, out=sys.stdout))
     matplotlib.use('Agg')  # a picture needs no screen
     trainer.extend(extensions.PlotReport(
-        ['main/loss', 'validation/main/loss'], 'epoch', filename='loss.png', marker='.'))
+        ['main/loss', 'validation/main/loss'], 'epoch', filename='loss.png', marker='.',
+        postprocess=lambda figure, axes, summary: axes.set_ylabel('nats per word')))
 
     def sample(trainer):
         writer = model.copy()
         start = [meta['vocabulary'].index(corpus.EOS)]
-        drawn = generate(writer, start, 60, rng=numpy.random.RandomState(updater.epoch))
+        drawn = generate(writer, start, 60, forbidden=positions(corpus.UNK, meta['vocabulary']),
+                         rng=numpy.random.RandomState(updater.epoch))
         text = ''.join(written([], (meta['vocabulary'][i] for i, in drawn), meta['cut']))
-        out.write(f'\033[J--- after epoch {updater.epoch} it writes ---\n{text}---\n')
+        print(f'\033[J--- after epoch {updater.epoch} it writes ---\n{text}---', flush=True)
 
     def save(trainer):
         meta.update(epoch=updater.epoch, history=log.log)
@@ -341,15 +354,27 @@ def make_trainer(model, streams, val_streams, meta, args):
     return trainer
 
 
-class WithoutCursor:
-    """A text stream without the cursor movements that PrintReport writes even into a file."""
+class Screen:
+    """stdout for a long run: a reader that goes away (| head) does not end the training.
+
+    Into a file or a pipe go no cursor movements, which PrintReport writes always.
+    """
 
     def __init__(self, stream):
         self.stream = stream
-        self.flush = stream.flush
+        self.isatty = stream.isatty
 
     def write(self, text):
-        self.stream.write(text.replace('\033[J', ''))
+        self._try(self.stream.write, text if self.isatty() else text.replace('\033[J', ''))
+
+    def flush(self):
+        self._try(self.stream.flush)
+
+    def _try(self, action, *args):
+        try:
+            action(*args)
+        except BrokenPipeError:
+            discard(self.stream)
 
 
 def add_derived(entry):

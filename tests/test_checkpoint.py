@@ -14,7 +14,7 @@ from checkpoint import CheckpointError
 from rnn import RNN
 
 META = {'kind': 'text', 'vocabulary': ['a', 'b', '<eos>'], 'cut': 'space', 'options': {'lr': 0.1},
-        'epoch': 3, 'history': []}
+        'epoch': 3, 'history': [], 'text_sum': 1}
 
 
 @pytest.fixture
@@ -67,10 +67,13 @@ def meta(**changes):
     ({'meta': numpy.array([1, 2], 'u1')}, 'not a checkpoint'),
     ({'meta': meta(format=2)}, 'format 2'),
     ({'meta': meta(n_units=10 ** 9)}, 'model/l0/W'),            # no memory is taken for it
-    ({'meta': meta(n_units='4')}, 'model/l0/W'),
-    ({'meta': meta(vocabulary=None)}, 'not a checkpoint'),
+    ({'meta': meta(n_units='4')}, 'no n_units'), ({'meta': meta(n_units=4.)}, 'no n_units'),
+    ({'meta': meta(vocabulary=None)}, 'no vocabulary'), ({'meta': meta(vocabulary='abc')}, 'no voc'),
+    ({'meta': meta(vocabulary=['a', 'b', ''])}, 'no words'),
+    ({'meta': meta(vocabulary=['a', 'b', 3])}, 'no words'),
+    ({'meta': meta(options=[])}, 'no options'), ({'meta': meta(text_sum=None)}, 'no text_sum'),
     ({'meta': numpy.frombuffer(b'[]', 'u1')}, 'not a checkpoint'),
-    ({'meta': numpy.frombuffer(b'{"format":1,"n_units":4,"vocabulary":[]}', 'u1')}, 'no kind'),
+    ({'meta': numpy.frombuffer(b'{"format":1}', 'u1')}, 'no kind'),
 ])
 def test_what_does_not_fit_is_refused(saved, change, message):
     rewritten(saved[0], **change)
@@ -139,6 +142,16 @@ def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
     assert pathlib.Path(info.value.filename) == path
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_is_no_ordinary_file_is_written_to(tmp_path):
+    with checkpoint.replacing('/dev/null') as file:
+        file.write(b'x')
+    (tmp_path / 'file').write_bytes(b'old')
+    (tmp_path / 'link').symlink_to('file')
+    with checkpoint.replacing(tmp_path / 'link') as file:
+        file.write(b'new')
+    assert (tmp_path / 'link').is_symlink() and (tmp_path / 'file').read_bytes() == b'new'
 
 
 def test_best_cannot_be_resumed(trained):

@@ -3,6 +3,8 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 
 import numpy
 import pytest
@@ -115,6 +117,18 @@ def test_state_is_what_the_streams_leave_and_fresh_in_each_epoch(small_text):
         numpy.testing.assert_allclose(saved['trainer/updater/state/' + name], variable.array, atol=1e-6)
 
 
+def test_options_reach_the_loop(small_text):
+    """Each changes the weights after one epoch; a step of size zero leaves them alone."""
+    def weights(*options):
+        assert run('--corpus', 'small.txt', *TINY, '--epoch', 1, *options) == 0
+        return arrays('result/small/last.npz')['model/l1_x/W']
+    usual = weights()
+    for option, value in (('--dropout', 0), ('--lr', 0.01), ('--gradclip', 1e-3), ('--bproplen', 3),
+                          ('--batchsize', 2), ('--val-frac', 0.2), ('--seed', 1)):
+        assert not numpy.array_equal(weights(option, value), usual), option
+    numpy.testing.assert_array_equal(weights('--lr', 0), weights('--lr', 0, '--epoch', 2))
+
+
 def test_same_seed_same_weights(small_text):
     for out, seed in (('a', 1), ('b', 1), ('c', 2)):
         run('--corpus', 'small.txt', *TINY, '--out', out, '--seed', seed)
@@ -192,6 +206,47 @@ def test_resume_with_more_epochs(trained, capsys):
     assert meta['options']['lr'] == 0.01 and meta['epoch'] == 4 and len(meta['history']) == 4
 
 
+def test_autosave_inside_an_epoch(small_text, monkeypatch):
+    monkeypatch.setattr(train, 'AUTOSAVE', 0)  # seconds
+    saved = []
+    save = checkpoint.save
+    monkeypatch.setattr(checkpoint, 'save', lambda path, model, meta, *trainer: (
+        saved.append((path.name, meta['epoch'])), save(path, model, meta, *trainer)))
+    run('--corpus', 'small.txt', *TINY, '--epoch', 1)
+    assert saved[:18] == [('last.npz', 0)] * 18  # 19 windows, the last ends the epoch
+    assert set(saved[18:]) == {('best.npz', 1), ('last.npz', 1)}
+
+
+def test_second_signal_stops_at_once(small_text, monkeypatch, capsys):
+    accumulate = train.accumulate
+
+    def impatient(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return accumulate(*args)
+    monkeypatch.setattr(train, 'accumulate', lambda *args: (impatient(*args), impatient(*args))[0])
+    assert run('--corpus', 'small.txt', *TINY) == 130
+    assert 'stopped at once' in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_resume_into_another_folder(trained):
+    best = (trained / 'best.npz').read_bytes()
+    assert run('--resume', trained, '--out', 'other') == 0  # nothing left to do
+    assert pathlib.Path('other/best.npz').read_bytes() == best
+    assert run('--resume', trained, '--out', 'result/../result/small', '--epoch', 3) == 0
+    assert not (trained / 'old-1').exists()
+
+
+def test_a_reader_that_goes_away_does_not_end_the_training(small_text):
+    program = [sys.executable, train.__file__, '--corpus', 'small.txt', *TINY, '--sample-every', '1']
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.returncode == 0 and err == ''
+    _, meta = checkpoint.load('result/small/last.npz')
+    assert meta['epoch'] == 2
+
+
 def test_sigterm(small_text, interrupted):
     interrupted(3, signal.SIGTERM)
     assert run('--corpus', 'small.txt', *TINY) == 143
@@ -236,6 +291,12 @@ def test_samples_and_cursor_codes(small_text, capsys):
     assert run('--corpus', 'small.txt', *TINY, '--sample-every', 1) == 0
     out = capsys.readouterr().out
     assert out.count('it writes') == 2 and '\033' not in out
+
+
+def test_samples_never_contain_unk(small_text, capsys):
+    run('--corpus', 'small.txt', *TINY, '--sample-every', 1, '--min-count', 45)
+    out = capsys.readouterr().out
+    assert 'it writes' in out and '<unk>' not in out
 
 
 def test_progress_bar_on_a_screen(small_text, capsys, monkeypatch):
