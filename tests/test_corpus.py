@@ -285,6 +285,16 @@ def test_other_texts_are_left_alone(tmp_path, text):
     assert corpus.read(tmp_path / 'a.txt') == text
 
 
+def test_our_own_story():
+    text = corpus.read(corpus.DATA / 'holmes.txt')
+    assert len(text) >= 15000
+    assert text.startswith('　十一月十五日の、空の低い昼過ぎのことである。') and text.endswith('　晴れ。\n')
+    assert not re.search('[《》｜＃※〔〕]|--|字下げ|見出し|底本', text)
+    assert all(word in text for word in ('挘り', '摑んだ', 'café', 'Pléiade'))
+    words = corpus.split_text(text, corpus.choose_cut(text))
+    assert words.count('ホームズ') > 100
+
+
 def test_real_texts(aozora):
     """Nothing of the layout is left in eleven works, nothing of the works is lost."""
     firsts = {'226_': '　シャーロック・ホームズにとって、彼女は', '2445': '誰も知つた信州姨捨山の話',
