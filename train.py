@@ -177,7 +177,7 @@ def parse(argv):
     # models stumble over a start word that they read with a fresh state, and that is how we write.
     parser.add_argument('--dropout', type=number(float, 0, 0.99), default=0.5, metavar='P',
                         help='share of the projections left out while training (default: 0.5)')
-    # The article's; it bounds the gradient of the loss summed over a window.
+    # As in Chainer's ptb example; it bounds the gradient of the loss summed over a window.
     parser.add_argument('--gradclip', '-c', type=number(float, 0), default=5., metavar='NORM',
                         help='longest gradient, by its global norm (default: 5)')
     # 280 with 0.002 after four epochs, 282 with 0.001 after five, 303 with 0.004.
