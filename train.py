@@ -435,7 +435,8 @@ def run(trainer, args):
     """Trains to the end or to a signal (Ctrl-C, SIGTERM), then saved too; returns the exit code."""
     stop = trainer.stop_trigger
     handlers = {number: signal.signal(number, stop.on_signal)
-                for number in (signal.SIGINT, signal.SIGTERM)}
+                for number in (signal.SIGINT, signal.SIGTERM)
+                if signal.getsignal(number) is not signal.SIG_IGN}  # a job in the background
     try:
         trainer.run(show_loop_exception_msg=False)
         if stop.signals:

@@ -1,4 +1,5 @@
 import pathlib
+import signal
 
 import modern_chainer  # noqa: F401  prepares chainer's import
 
@@ -16,6 +17,14 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker('gpu'):
                 item.add_marker(pytest.mark.skip(reason='no CUDA GPU here'))
+
+
+@pytest.fixture(autouse=True)
+def in_the_foreground():
+    """Ctrl-C as on a terminal, also where the tests themselves run as a background job."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture(params=['@numpy', pytest.param('@cupy:0', marks=pytest.mark.gpu)])

@@ -229,6 +229,12 @@ def test_second_signal_stops_at_once(small_text, monkeypatch, capsys):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_background_job_ignores_ctrl_c(small_text, interrupted):
+    interrupted(3)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a shell does for "command &"
+    assert run('--corpus', 'small.txt', *TINY) == 0
+
+
 def test_resume_into_another_folder(trained):
     best = (trained / 'best.npz').read_bytes()
     assert run('--resume', trained, '--out', 'other') == 0  # nothing left to do
