@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import pathlib
+import warnings
 import zipfile
 import zlib
 
@@ -130,7 +131,9 @@ def resume(path, trainer):
             raise CheckpointError(f'{path}: holds a model but no training state; '
                                   'resume from last.npz')
         try:
-            serializers.NpzDeserializer(npz, 'trainer/').load(trainer)
+            with warnings.catch_warnings():  # an extension that the old run did without
+                warnings.filterwarnings('ignore', 'The previous value of')
+                serializers.NpzDeserializer(npz, 'trainer/').load(trainer)
         except (TypeError, ValueError) as error:
             raise CheckpointError(f'{path}: its training state does not fit: {error}') from None
 
@@ -148,11 +151,12 @@ def _opened(path):
     except CheckpointError:
         raise
     except FileNotFoundError:
-        raise CheckpointError(f'{path}: no such file') from None
+        raise CheckpointError(f'{path}: no such file or folder') from None
     except KeyError as error:
         raise CheckpointError(f'{path}: not a checkpoint of this program: {error.args[0]}') from None
-    except (OSError, EOFError, ValueError, RuntimeError, MemoryError,
-            zipfile.BadZipFile, zlib.error) as error:
+    except ValueError:  # NumPy's message advises to unpickle it
+        raise CheckpointError(f'{path}: not a checkpoint, or a damaged one') from None
+    except (OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(f'{path}: not a checkpoint, or a damaged one: {error}') from None
 
 

@@ -104,6 +104,8 @@ def decode(data, name, encoding=None):
         else:
             if re.search('[\ud800-\udfff]', text):  # halves of characters, as UTF-7 makes them
                 raise CorpusError(f'{name}: not {candidate}')
+            if encoding is None and candidate != 'utf-8-sig' and not re.search(_KANA, text):
+                break  # German in Latin-1, say, passes for Shift_JIS
             if '\0' in text:  # MeCab would stop here
                 raise CorpusError(f'{name}: a binary file, or not {candidate}: '
                                   f'character 0 at position {text.index(chr(0))}')
@@ -302,6 +304,7 @@ def _accents(match):
 
 # Text to words and back
 
+_KANA = '[\u3041-\u30fa]'
 _JAPANESE = '[\u3041-\u30ff\u3400-\u9fff々]'
 
 

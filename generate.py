@@ -145,7 +145,7 @@ def use_device(model, gpu):
         if count:
             print('a GPU is idle: --gpu 0 uses it', file=sys.stderr)
         return
-    reason = f'{count} found'
+    reason = f'{count} found' if count else 'none found'
     if gpu < count:
         try:
             device = chainer.get_device(f'@cupy:{gpu}')
@@ -170,13 +170,17 @@ def choose_checkpoint(model, best):
         path = pathlib.Path(model)
         if path.is_dir():
             path = path / 'last.npz'
-    return path.with_name('best.npz') if best else path
+    if best:
+        path = path.with_name('best.npz')
+        if not path.exists():
+            raise checkpoint.CheckpointError(f'{path}: no such file; only a run with validation has one')
+    return path
 
 
 def unknown_word(word, vocabulary):
     near = corpus.near_words(word, vocabulary)
-    return (f'generate.py: the model does not know the word {word!r}'
-            + (f'; it knows {" ".join(near)}\n' if near else '\n'))
+    known = near or [word for word in vocabulary if word.isalpha()][:5]
+    return f'generate.py: the model does not know {word!r}; it knows {" ".join(known)}\n'
 
 
 def start_words(parser, text, vocabulary, cut):

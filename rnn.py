@@ -7,7 +7,7 @@ As in the article, dropout sits on the output of the projections l1_x and
 l2_x, 4 * n_units wide, and never on the way from one step to the next
 (Zaremba et al. 2014, https://arxiv.org/abs/1409.2329).
 
-Five lines after Karpathy's "y = rnn.step(x)":
+A whole program in the manner of Karpathy's "y = rnn.step(x)":
 
     rnn = RNN(n_vocab=7000, n_units=256)
     x = [42]

@@ -68,7 +68,7 @@ class Updater(training.updaters.StandardUpdater):
         chainer.report({'words': x.size, 'seconds': time.perf_counter() - start})
 
     def serialize(self, serializer):
-        """All that the next window depends on, but the weights: `checkpoint` has them."""
+        """All that the next window depends on, except the weights: `checkpoint` has them."""
         model = self.get_optimizer('main').target
         self.iteration = serializer('iteration', self.iteration)
         self.get_iterator('main').serialize(serializer['streams'])
@@ -169,17 +169,17 @@ def parse(argv):
     # 20 and 35 are those of Zaremba et al. 2014 and of Chainer's ptb example. 50 streams save a
     # third of the time of an epoch, but learn less in it: 291 after six against 280 after four.
     parser.add_argument('--batchsize', '-b', type=number(int, 1), default=20, metavar='B',
-                        help='parallel streams; more are faster, fewer learn more in an epoch '
+                        help='minibatch: parallel streams; more are faster, fewer learn more in an epoch '
                              '(default: 20)')
     parser.add_argument('--bproplen', '-l', type=number(int, 1), default=35, metavar='T',
-                        help='words of a window, how far errors flow back (default: 35)')
+                        help='words of a window, how far errors flow back (truncated BPTT) (default: 35)')
     # The article's. Less validates better (249 with 0.3, 228 with 0.2, 211 with none), but such
     # models stumble over a start word that they read with a fresh state, and that is how we write.
     parser.add_argument('--dropout', type=number(float, 0, 0.99), default=0.5, metavar='P',
-                        help='share of the projections left out while training (default: 0.5)')
+                        help='dropout: share of the projections left out while training (default: 0.5)')
     # As in Chainer's ptb example; it bounds the gradient of the loss summed over a window.
     parser.add_argument('--gradclip', '-c', type=number(float, 0), default=5., metavar='NORM',
-                        help='longest gradient, by its global norm (default: 5)')
+                        help='gradient clipping: longest gradient, by its global norm (default: 5)')
     # 280 with 0.002 after four epochs, 282 with 0.001 after five, 303 with 0.004.
     parser.add_argument('--lr', type=number(float, 0), default=0.002, metavar='A',
                         help="Adam's step size (default: 0.002)")
@@ -254,7 +254,7 @@ def learn(args, old):
     vocabulary = corpus.make_vocabulary(words, args.min_count)
     ids = corpus.encode(words, vocabulary)
     print(f'{args.corpus}: {len(ids):,} tokens, {len(vocabulary):,} types, '
-          f'{len(vocabulary) / len(ids):.3f} types per token')
+          f'{len(vocabulary) / len(ids):.3f} types per token, cut by {cut}')
     meta = {'kind': 'text', 'cut': cut, 'vocabulary': vocabulary, 'text_sum': zlib.crc32(ids.tobytes()),
             'options': {name: value for name, value in vars(args).items()
                         if name not in ('gpu', 'out', 'resume')}}
@@ -280,7 +280,9 @@ def learn(args, old):
         move_aside(args.out)
         if old and path.with_name('best.npz').exists():
             shutil.copy(path.with_name('best.npz'), args.out)
-    (args.out / 'log').open('a').close()  # cannot be written? Better now than after an epoch
+    with (args.out / 'log').open('a') as file:  # cannot be written? Better now than after an epoch
+        if not file.tell():
+            file.write('[]')
     return run(trainer, args)
 
 
@@ -434,6 +436,9 @@ class Stop:
 def run(trainer, args):
     """Trains to the end or to a signal (Ctrl-C, SIGTERM), then saved too; returns the exit code."""
     stop = trainer.stop_trigger
+    if trainer.updater.epoch >= args.epoch:
+        print(f'{trainer.updater.epoch} epochs are done already; a larger --epoch goes on')
+        return 0
     handlers = {number: signal.signal(number, stop.on_signal)
                 for number in (signal.SIGINT, signal.SIGTERM)
                 if signal.getsignal(number) is not signal.SIG_IGN}  # a job in the background
@@ -447,7 +452,9 @@ def run(trainer, args):
         error.filename = error.filename or args.out
         raise
     except KeyboardInterrupt:
-        print(f'stopped at once; --resume goes on from the last save in {args.out}', file=sys.stderr)
+        saved = (args.out / 'last.npz').exists()
+        print('stopped at once;', f'--resume goes on from the last save in {args.out}' if saved
+              else 'nothing was saved yet', file=sys.stderr)
         raise
     finally:
         for number, handler in handlers.items():

@@ -74,6 +74,16 @@ def test_a_byte_that_fits_no_encoding_is_named(tmp_path):
         corpus.read(tmp_path / 'a.txt')
 
 
+@pytest.mark.parametrize('text, encoding, offset', [
+    ('Der Mann grüßte höflich. Für die Tür genügt ein Schlüssel.\n', 'latin-1', 11),
+    ('日本語文書\n', 'euc-jp', 9)])
+def test_other_encodings_do_not_pass_for_shift_jis(tmp_path, text, encoding, offset):
+    (tmp_path / 'a.txt').write_bytes(text.encode(encoding))
+    with pytest.raises(CorpusError, match=f'at offset {offset} .*--encoding'):
+        corpus.read(tmp_path / 'a.txt')
+    assert corpus.read(tmp_path / 'a.txt', encoding) == text
+
+
 def test_line_ends(tmp_path):
     (tmp_path / 'a.txt').write_bytes(b'one\r\ntwo\rthree\nfour')
     assert corpus.read(tmp_path / 'a.txt') == 'one\ntwo\nthree\nfour\n'
@@ -140,8 +150,8 @@ def zipped(**members):
 
 
 def test_zip(folder):
-    (folder / 'a.zip').write_bytes(zipped(b__txt='二\n'.encode('cp932'), a__TXT='一', fig__png=b'\0'))
-    assert corpus.read('a.zip') == '一\n二\n'
+    (folder / 'a.zip').write_bytes(zipped(b__txt='ふた\n'.encode('cp932'), a__TXT='一', fig__png=b'\0'))
+    assert corpus.read('a.zip') == '一\nふた\n'
     (folder / 'b.zip').write_bytes(zipped(fig__png=b'\0'))
     with pytest.raises(CorpusError, match='no .txt file'):
         corpus.read('b.zip')

@@ -172,6 +172,7 @@ def test_unknown_start_word(trained, capsys):
     line = failed(capsys, 2, '--start', 'the caat')
     assert "'caat'" in line and ' cat' in line
     assert "'zebra'" in failed(capsys, 2, '--stop', 'zebra')
+    assert 'it knows' in failed(capsys, 2, '--start', 'モリアーティ')
 
 
 def test_unk_is_never_written_nor_taken(small_text, capsys):
@@ -187,7 +188,7 @@ def test_wrong_use_and_failures(trained, folder, capsys):
     (folder / 'a.npz').write_bytes(b'PK\x03\x04')
     (folder / 'file').write_text('')
     for code, argv in [(1, ['--model', 'none.npz']), (1, ['--model', 'a.npz']),
-                       (1, ['--out', 'file/x.txt']), (1, ['--out', '.']),
+                       (1, ['--out', 'file/x.txt']), (1, ['--model', 'file']), (1, ['--out', '.']),
                        (2, ['--temperature', '-1']), (2, ['--top-p', '2']), (2, ['--num', '0']),
                        (2, ['--length', 'x']), (2, ['--temperature', 'nan'])]:
         assert failed(capsys, code, *argv).startswith('generate.py: ')

@@ -199,7 +199,7 @@ def test_resume_with_more_epochs(trained, capsys):
     assert run('--corpus', 'small.txt', '--resume') == 0  # both epochs are done already
     for name, array in arrays(trained / 'last.npz').items():
         numpy.testing.assert_array_equal(array, before[name])
-    assert run('--resume', '--epoch', '4', '--lr', '0.01') == 0
+    assert run('--resume', '--epoch', '4', '--lr', '0.01', '--sample-every', 1) == 0
     assert [entry['epoch'] for entry in entries(trained)] == [1, 2, 3, 4]
     assert not (trained / 'old-1').exists()
     _, meta = checkpoint.load(trained / 'last.npz')
@@ -225,7 +225,8 @@ def test_second_signal_stops_at_once(small_text, monkeypatch, capsys):
         return accumulate(*args)
     monkeypatch.setattr(train, 'accumulate', lambda *args: (impatient(*args), impatient(*args))[0])
     assert run('--corpus', 'small.txt', *TINY) == 130
-    assert 'stopped at once' in capsys.readouterr().err
+    assert 'stopped at once; nothing was saved yet' in capsys.readouterr().err
+    assert entries(pathlib.Path('result/small')) == []
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
