@@ -7,7 +7,7 @@ BIN = .venv/bin
 INSTALLED = .venv/installed-$(notdir $(PYTHON))
 
 demo: $(INSTALLED)
-	$(BIN)/python train.py --corpus holmes.txt --epoch 30 --out result/demo
+	$(BIN)/python train.py --corpus holmes.txt --epoch 25 --out result/demo
 	$(BIN)/python generate.py --start ホームズ --model result/demo
 
 test: $(INSTALLED)-tests
