@@ -71,8 +71,9 @@ def save(path, model, meta, trainer=None):
     """Writes a checkpoint.
 
     model: RNN on any device; meta: dict that JSON can hold, with all of FIELDS but
-    n_units, 'vocabulary' a list of n_vocab str; trainer: a chainer.training.Trainer whose state makes
-    an exact resumption possible, or None. OSError if it cannot be written.
+    n_units, 'vocabulary' a list of n_vocab str; trainer: a chainer.training.Trainer
+    whose state makes an exact resumption possible, or None. OSError if it cannot be
+    written.
     """
     meta = {'format': FORMAT, 'n_units': model.n_units, **meta}
     target = {'meta': numpy.frombuffer(json.dumps(meta).encode(), 'u1')}

@@ -178,6 +178,7 @@ def choose_checkpoint(model, best):
 
 
 def unknown_word(word, vocabulary):
+    """The message (one line) for a word that is not in the vocabulary: it offers some that are."""
     near = corpus.near_words(word, vocabulary)
     known = near or [word for word in vocabulary if word.isalpha()][:5]
     return f'generate.py: the model does not know {word!r}; it knows {" ".join(known)}\n'
