@@ -42,6 +42,14 @@ def aozora():
 
 
 @pytest.fixture
+def corpora():
+    """Folder with real texts and MIDI files, not part of this project."""
+    if not CORPORA.exists():
+        pytest.skip('the real files are not here')
+    return CORPORA
+
+
+@pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,98 @@
+"""What the commands share: errors in one line, numbers as options, files that are never half.
+
+    @command.reporting(MidiError)
+    def main(argv=None): ...
+
+    with command.replacing('out.mid') as file:
+        file.write(...)
+"""
+import argparse
+import contextlib
+import functools
+import math
+import os
+import pathlib
+import sys
+
+
+def reporting(*errors):
+    """Makes a main(argv=None) report what a user can cause in one line, without traceback.
+
+    errors: exception classes whose message is such a line already.
+    """
+    def decorate(main):
+        program = pathlib.Path(main.__code__.co_filename).name
+
+        @functools.wraps(main)
+        def wrapped(argv=None):
+            for stream in (sys.stdout, sys.stderr):
+                if hasattr(stream, 'reconfigure'):  # Japanese also through pipes and on Windows
+                    stream.reconfigure(encoding='utf-8', errors='replace')
+            try:
+                return main(argv)
+            except errors as error:
+                message = str(error)
+            except BrokenPipeError:  # the reader (| head) has had enough
+                discard(sys.stdout)
+                return 0
+            except OSError as error:
+                message = f'{error.filename or "writing"}: {error.strerror or error}'
+            except MemoryError as error:
+                message = f'not enough memory: {error}'
+            except KeyboardInterrupt:
+                return 130
+            print(f'{program}: {message}', file=sys.stderr)
+            return 1
+        return wrapped
+    return decorate
+
+
+def discard(stream):
+    """Lets all further output to a stream vanish, also what Python flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def number(kind, low, high=None):
+    """An argparse type: int or float, at least low and at most high (None: no limit)."""
+    def parse(text):
+        value = kind(text)
+        if not (math.isfinite(value) and low <= value and (high is None or value <= high)):
+            raise argparse.ArgumentTypeError(
+                f'{text} is not {low} or more' if high is None else f'{text} is not from {low} to {high}')
+        return value
+    parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
+    return parse
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Opens a binary file that takes the place of `path` once it is whole.
+
+    Written beside `path` under a hidden name, flushed to the disk, then renamed:
+    at every moment `path` is either the old file or the new one. If anything
+    fails (OSError: full disk, unwritable folder), the old one stays. What is no
+    ordinary file, a pipe or /dev/null, is written to as it is.
+    """
+    target = os.path.realpath(path)  # a link stays one
+    if os.path.exists(target) and not os.path.isfile(target):
+        with open(target, 'wb') as file:
+            yield file
+        return
+    partial = os.path.join(os.path.dirname(target), f'.{os.path.basename(target)}.part')
+    file = None
+    try:
+        file = open(partial, 'wb')
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+        os.replace(partial, target)
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = path
+        with contextlib.suppress(OSError):  # a full disk fails here a second time
+            if file:
+                file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise

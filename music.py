@@ -1,0 +1,384 @@
+"""Music as words and back; a piece as sound and as a picture.
+
+    pieces, setup, notes = read(['track1.mid'])     # files ► lists of pseudo-words
+    pieces[0]                                       # ['00_90_4564', '8360_80_4540', ...]
+    data = to_data(pieces[0], setup)                # ► the structure of read_midi.py
+    write_wav(data, 'out.wav'); write_png(data, 'out.png')
+
+A pseudo-word delta_status_data is one event in the hex digits of its bytes in the
+file: the time since the event before as the shortest variable-length quantity, the
+status byte with its channel, the data bytes. 8360_80_4540 is 480 ticks later, note
+off, channel 1, key 45 (A4), velocity 40; all numbers are hexadecimal.
+"""
+import io
+import pathlib
+import re
+import wave
+
+import numpy
+
+import command
+from read_midi import MidiError, read_midi, vlq_value
+from write_midi import to_bytes, vlq
+
+# Which messages become words, by the upper half of the status byte.
+EVENTS = {'notes': {0x8, 0x9}, 'performance': {0x8, 0x9, 0xb, 0xc, 0xe}}
+# Distinct words per word: piano recordings have 0.17 to 0.55, half of them over 0.29; folk tunes below 0.11.
+IRREGULAR = 0.2
+ENDINGS = {'.mid', '.midi', '.kar', '.rmi', '.smf'}
+MAX_SECONDS = 1800  # of a WAV; pretty_midi takes some 100 MB for ten minutes
+RATE = 22050        # samples per second: enough for sines; FluidSynth's instruments get twice that
+
+_WORD = re.compile('((?:[89a-f][0-9a-f]){0,3}[0-7][0-9a-f])'
+                   '_([89be][0-9a-f]_(?:[0-7][0-9a-f]){2}|c[0-9a-f]_[0-7][0-9a-f])')
+_SETUP = re.compile('ff5103(?!000000)[0-9a-f]{6}|ff5804(?!00)[0-9a-f]{2}0[0-9a-f]{5}|c[0-9a-f][0-7][0-9a-f]')
+
+
+class MusicError(ValueError):
+    """A file has no music to learn from, or a word is none; the message is one line."""
+
+
+# Music to words
+
+def note_counts(data):
+    """The number of notes of each track (list of int)."""
+    return [sum(chunk['status'][0] >> 4 == 9 and chunk['body'][1] > 0 for chunk in track['chunks'])
+            for track in data['tracks']]
+
+
+def track_option(text):
+    """'all' or the number (int) of a track, from an option (str); ValueError if it is neither."""
+    return text if text == 'all' else int(text)
+
+
+def track_of(data, track=None):
+    """The track to learn, itself or, for None, the one with most notes; MusicError if there is none."""
+    counts = note_counts(data)
+    if track == 'all' and data['header'][9] == 2:
+        raise MusicError('its tracks are not meant to sound together (format 2): choose one')
+    if track not in (None, 'all', *range(len(counts))):
+        raise MusicError(f'no track {track}; it has {len(counts)}, counted from 0')
+    if not any(counts if track in (None, 'all') else [counts[track]]):
+        raise MusicError('no notes in it' if track is None else f'no notes in track {track}')
+    return counts.index(max(counts)) if track is None else track
+
+
+def track_name(track):
+    """The name that a track gives itself (str), or ''."""
+    for chunk in track['chunks']:
+        if chunk['meta'] == b'\x03':
+            return chunk['body'].decode('cp932', 'replace')
+    return ''
+
+
+def to_words(data, track, events='notes', division=None):
+    """The pseudo-words (list of str) of one track (int) or of all in the order of time ('all').
+
+    events: 'notes' or 'performance', a key of EVENTS; the time of what is left out is added
+    to the next event that is kept. division (int, ticks per quarter): count in these
+    instead of the file's own. MusicError if a time cannot be told.
+    """
+    kept = []
+    for chosen in data['tracks'] if track == 'all' else [data['tracks'][track]]:
+        tick = 0
+        for chunk in chosen['chunks']:
+            tick += vlq_value(chunk['delta'])
+            if chunk['status'][0] >> 4 in EVENTS[events]:
+                kept.append((tick, chunk))
+    kept.sort(key=lambda pair: pair[0])  # events of one tick stay in the order of the tracks
+    own = division_of(data)
+    division = division or own
+    words = []
+    last = 0
+    for tick, chunk in kept:
+        tick = (2 * tick * division + own) // (2 * own)
+        try:
+            delta = vlq(tick - last)
+        except ValueError:
+            raise MusicError(f'a rest of {tick - last} ticks is longer than a MIDI file can hold') from None
+        words.append(f'{delta.hex()}_{chunk["status"].hex()}_{chunk["body"].hex()}')
+        last = tick
+    return words
+
+
+def division_of(data):
+    """Ticks per quarter (int > 0), or per second negated, if the file counts in SMPTE frames."""
+    high, low = data['header'][12:]
+    if high < 0x80:
+        division = high << 8 | low
+    else:
+        division = (high - 256) * low
+    if not division:
+        raise MusicError('its division is 0: no event has a time')
+    return division
+
+
+def setup_of(data, track):
+    """What the words of a track ('all' or int) do not tell, a dict of hex digits (str).
+
+    'division': the 16 bits of the header; 'events': the first tempo and time
+    signature of the file and the first program of each channel of the track, by
+    their status, {'ff51': 'ff510307a120', 'ff58': ..., 'c0': 'c018'}.
+    """
+    chosen = data['tracks'] if track == 'all' else [data['tracks'][track]]
+    channels = {chunk['status'][0] % 16 for t in chosen for chunk in t['chunks']
+                if chunk['status'][0] < 0xf0}
+    found = {}
+    for track in chosen + data['tracks']:  # a program may also stand in another track
+        tick = 0
+        for chunk in track['chunks']:
+            tick += vlq_value(chunk['delta'])
+            raw = (chunk['status'] + chunk['meta'] + chunk['length'] + chunk['body']).hex()
+            if not _SETUP.fullmatch(raw):
+                continue
+            if raw.startswith('ff'):
+                if raw[:4] not in found or tick < found[raw[:4]][0]:
+                    found[raw[:4]] = tick, raw
+            elif chunk['status'][0] % 16 in channels:
+                found.setdefault(raw[:2], (tick, raw))
+    return {'division': data['header'][12:].hex(),
+            'events': {kind: found[kind][1] for kind in sorted(found, reverse=True)}}
+
+
+def read(paths, track=None, events='notes', setup=None):
+    """The pieces in files and folders: (list of lists of words, setup, list of remarks).
+
+    track: an int, 'all', or None, the track with most notes of each file. setup: one to
+    go on with, in whose division time is counted; or None: that of the first piece, with
+    the programs of channels that only later ones use.
+    A file in a folder that cannot be used becomes a remark; one that is named itself
+    is an error: MidiError or MusicError.
+    """
+    files = []
+    for path in map(pathlib.Path, paths):
+        inside = sorted(p for p in path.rglob('*') if p.suffix.lower() in ENDINGS and p.is_file()
+                        and not p.name.startswith('.')) if path.is_dir() else []
+        if path.is_dir() and not inside:
+            raise MusicError(f'{path}: no MIDI file in this folder')
+        files += [(file, True) for file in inside] or [(path, False)]
+    pieces, remarks = [], []
+    for file, may_fail in files:
+        try:
+            data = read_midi(file)
+            words, own, remark = _piece(data, track, events, setup)
+        except (MidiError, MusicError) as error:
+            message = str(error) if isinstance(error, MidiError) else f'{file}: {error}'
+            if not may_fail:
+                raise MusicError(message) from None
+            remarks.append(f'left out: {message}')
+            continue
+        if data['warnings']:
+            _, offset, reason = data['warnings'][0]
+            remarks.append(f'{file}: {reason} (byte {offset}); warnings: {len(data["warnings"])}')
+        if len(files) == 1:
+            remarks.append(remark)
+        pieces.append(words)
+        setup = {**own, **(setup or {}), 'events': {**own['events'], **(setup or own)['events']}}
+    if not pieces:
+        raise MusicError(f'{paths[0]}: no MIDI file in it can be used')
+    return pieces, setup, remarks
+
+
+def _piece(data, track, events, setup):
+    """The words of one file, its setup, and which of its tracks were taken (str)."""
+    track = track_of(data, track)
+    division = None
+    if setup:  # words of several files must count time alike
+        division = _signed_division(setup)
+        if (division < 0) != (division_of(data) < 0):
+            raise MusicError('it counts time in SMPTE frames, others in quarters')
+    listed = [f'{number} {track_name(t)!r} with {count:,}' for number, (t, count)
+              in enumerate(zip(data['tracks'], note_counts(data))) if count]
+    return (to_words(data, track, events, division), setup_of(data, track),
+            f'learning track {track}; tracks and their notes: {", ".join(listed)}')
+
+
+def _signed_division(setup):
+    return division_of({'header': bytes(12) + bytes.fromhex(setup['division'])})
+
+
+def transpose(words, semitones):
+    """The words with all keys moved; [] if one would leave 0 to 127. Drums (channel 10) stay."""
+    moved = []
+    for word in words:
+        delta, status, body = word.split('_')
+        if status[0] in '89' and status[1] != '9':
+            key = int(body[:2], 16) + semitones
+            if not 0 <= key < 128:
+                return []
+            word = f'{delta}_{status}_{key:02x}{body[2:]}'
+        moved.append(word)
+    return moved
+
+
+# Words to music
+
+def parse_word(word):
+    """(ticks, status, body): int, one byte and data bytes of a pseudo-word; MusicError if it is none."""
+    match = _WORD.fullmatch(word)
+    if match and not match[1].startswith('80'):
+        status, body = match[2].split('_')
+        return vlq_value(bytes.fromhex(match[1])), bytes.fromhex(status), bytes.fromhex(body)
+    raise MusicError(f'{word[:40]!r} is not a music word; such a word is 00_90_4564: delta, status '
+                     '8n 9n Bn Cn or En, data bytes below 80, in lower-case hex')
+
+
+def to_data(words, setup=None):
+    """The structure of read_midi.py, format 0, of a list of pseudo-words.
+
+    setup: as from `setup_of` (default: 480 ticks per quarter, nothing else). Notes
+    that still sound after the last word end a quarter later. MusicError if a word or
+    the setup is impossible.
+    """
+    setup = setup or {'division': '01e0', 'events': {}}
+    try:
+        first = [setup['events'][kind] for kind in setup['events']]
+        if not re.fullmatch('[0-9a-f]{4}', setup['division']) or not all(map(_SETUP.fullmatch, first)):
+            raise ValueError
+        division = _signed_division(setup)
+    except (KeyError, TypeError, ValueError):
+        raise MusicError(f'impossible division, tempo, time signature or program: {setup}') from None
+    chunks = [_event(vlq(0), bytes.fromhex(event)) for event in first]
+    sounding = {}  # how often each key of each channel is held
+    for word in words:
+        ticks, status, body = parse_word(word)
+        chunks.append({'delta': vlq(ticks), 'status': status, 'meta': b'', 'length': b'', 'body': body})
+        key = status[0] % 16, body[0]
+        if status[0] >> 4 == 9 and body[1]:
+            sounding[key] = sounding.get(key, 0) + 1
+        elif status[0] >> 4 in (8, 9):
+            sounding[key] = max(0, sounding.get(key, 0) - 1)
+    delta = vlq(division if division > 0 else -division // 2)
+    for (channel, key), count in sounding.items():
+        for _ in range(count):
+            chunks.append(_event(delta, bytes([0x80 | channel, key, 0x40])))
+            delta = vlq(0)
+    chunks.append(_event(vlq(0), b'\xff\x2f\x00'))
+    header = b'MThd' + bytes([0, 0, 0, 6, 0, 0, 0, 1]) + bytes.fromhex(setup['division'])
+    return {'header': header, 'tracks': [{'chunks': chunks}]}
+
+
+def _event(delta, raw):
+    """A chunk of the bytes of an event from its status on; lengths of one byte."""
+    meta, length, body = (raw[1:2], raw[2:3], raw[3:]) if raw[0] == 0xff else (b'', b'', raw[1:])
+    return {'delta': delta, 'status': raw[:1], 'meta': meta, 'length': length, 'body': body}
+
+
+def pitch_word(name, vocabulary):
+    """The word (str) of the vocabulary that starts the note called `name`, C4 or F#3 (C4 is key 60).
+
+    Of several the one with the shortest delta, the first of these. None if there is
+    none, or if no note has such a name.
+    """
+    match = re.fullmatch('([A-Ga-g])([#b]?)(-?[0-9])', name)
+    if not match:
+        return None
+    key = ({'c': 0, 'd': 2, 'e': 4, 'f': 5, 'g': 7, 'a': 9, 'b': 11}[match[1].lower()]
+           + {'': 0, '#': 1, 'b': -1}[match[2]] + 12 * (int(match[3]) + 1))
+    starts = {}
+    for word in filter(_WORD.fullmatch, vocabulary):
+        ticks, status, body = parse_word(word)
+        if status[0] >> 4 == 9 and body[0] == key and body[1]:
+            starts.setdefault(ticks, word)
+    return starts[min(starts)] if starts else None
+
+
+def nearest(word, vocabulary):
+    """The word of the vocabulary that is most like `word`: channel, kind, key, time, velocity.
+
+    MusicError if the vocabulary has no music word at all.
+    """
+    ticks, status, body = parse_word(word)
+
+    def distance(other):
+        other_ticks, other_status, other_body = parse_word(other)
+        return (other_status[0] % 16 != status[0] % 16, other_status[0] >> 4 != status[0] >> 4,
+                abs(other_body[0] - body[0]), abs(other_ticks - ticks), abs(other_body[-1] - body[-1]))
+    near = min(filter(_WORD.fullmatch, vocabulary), key=distance, default=None)
+    if near is None:
+        raise MusicError('the model knows no music word')
+    return near
+
+
+# Sound and picture
+
+def _player(data):
+    """A pretty_midi.PrettyMIDI of what `to_data` gives; MusicError if it would play for too long."""
+    import pretty_midi  # late: it and matplotlib take a second, and few commands need them
+    chunks, header = data['tracks'][0]['chunks'], data['header']
+    frames = 256 - header[12]
+    if frames <= 128:  # SMPTE, which pretty_midi does not know: one quarter a second instead
+        division, tempo = (30, 1001000) if frames == 29 else (frames, 1000000)  # 29 stands for 29.97
+        header = header[:12] + (division * header[13]).to_bytes(2, 'big')
+        chunks = [_event(vlq(0), b'\xff\x51\x03' + tempo.to_bytes(3, 'big'))] + [
+            chunk for chunk in chunks if chunk['meta'] != b'\x51']
+    try:
+        player = pretty_midi.PrettyMIDI(io.BytesIO(to_bytes({'header': header, 'tracks': [{'chunks': chunks}]})))
+    except ValueError:  # more than ten million ticks
+        raise MusicError('it lasts too long to be played') from None
+    if not player.instruments:
+        raise MusicError('there is no note in it')
+    if player.get_end_time() > MAX_SECONDS:
+        raise MusicError(f'it lasts {player.get_end_time():,.0f} seconds; heard or drawn are up to {MAX_SECONDS:,}')
+    return player
+
+
+def duration(data):
+    """How long (float, seconds) what `to_data` gives plays."""
+    return _player(data).get_end_time()
+
+
+def write_wav(data, path):
+    """Writes the sound of what `to_data` gives, 16 bits, mono.
+
+    With FluidSynth's instruments where it and pyfluidsynth are installed, else with
+    pretty_midi's sines, which leave out the drums. MusicError if there is nothing to
+    hear or too much; OSError if it cannot be written.
+    """
+    player = _player(data)
+    try:
+        rate = 2 * RATE
+        sound = player.fluidsynth(fs=rate)
+    except ImportError:
+        rate = RATE
+        with numpy.errstate(invalid='ignore'):  # drums alone: 0 / 0
+            sound = numpy.nan_to_num(player.synthesize(fs=rate))
+    buffer = io.BytesIO()
+    with wave.open(buffer, 'wb') as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((sound * 32767).astype('<i2').tobytes())
+    with command.replacing(path) as file:
+        file.write(buffer.getvalue())
+
+
+def write_png(data, path):
+    """Draws what `to_data` gives as a piano roll: seconds to the right, keys upwards.
+
+    MusicError if there is nothing to see or too much; OSError if it cannot be written.
+    """
+    import matplotlib.figure
+    import pretty_midi
+    player = _player(data)
+    keys = [note.pitch for instrument in player.instruments for note in instrument.notes]
+    low, high = min(keys) - 2, max(keys) + 2
+    figure = matplotlib.figure.Figure((min(max(8, player.get_end_time() / 5), 40), 5), layout='constrained')
+    axes = figure.subplots()
+    for instrument in player.instruments:
+        name = 'drums' if instrument.is_drum else pretty_midi.program_to_instrument_name(instrument.program)
+        axes.hlines([note.pitch for note in instrument.notes], [note.start for note in instrument.notes],
+                    [note.end for note in instrument.notes], linewidth=250 / (high - low), label=name,
+                    color=f'C{player.instruments.index(instrument) % 10}')
+    named = {0, 2, 4, 5, 7, 9, 11} if high - low <= 26 else {0, 7}
+    ticks = [key for key in range(low, high + 1) if key % 12 in named]
+    axes.set_yticks(ticks, [pretty_midi.note_number_to_name(key) for key in ticks])
+    axes.set_ylim(low, high)
+    axes.set_xlim(0, player.get_end_time())
+    axes.set_xlabel('seconds')
+    axes.set_ylabel('key')
+    axes.grid(alpha=0.3)
+    if len(player.instruments) > 1:
+        axes.legend(loc='upper right')
+    with command.replacing(path) as file:
+        figure.savefig(file, format='png')

@@ -1,0 +1,362 @@
+"""music.py: tracks to words, words to tracks, sound and picture."""
+import io
+import re
+import wave
+
+import mido
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import music
+import read_midi
+import write_midi
+from test_read_midi import END, dump, file
+
+
+def song(*tracks, format=1, division=480):
+    header = b'MThd' + bytes([0, 0, 0, 6, 0, format, 0, 0]) + division.to_bytes(2, 'big')
+    return file(*(dump(track) + END for track in tracks), header=header)
+
+
+def words_of(raw, track=0, events='notes'):
+    return music.to_words(read_midi.parse(raw), track, events)
+
+
+def read_back(words, setup=None, events='notes'):
+    raw = write_midi.to_bytes(music.to_data(words, setup))
+    return music.to_words(read_midi.parse(raw, strict=True), 0, events)
+
+
+# Tracks to words
+
+def test_the_words_of_the_issue():
+    assert words_of(song('00 90 40 50  81 00 90 40 50')) == ['00_90_4050', '8100_90_4050']
+    assert words_of(song('80 00 9f 0a 7f  00 0a 00')) == ['00_9f_0a7f', '00_9f_0a00']  # shortest delta, running
+
+
+def test_fact_13_the_time_of_what_is_left_out_is_not_lost():
+    raw = song('''
+        60 b0 40 7f       # pedal
+        30 90 45 64
+        10 c0 05          # program
+        10 ff 01 01 41    # text
+        10 e0 00 40       # bend
+        10 a0 45 01       # key pressure
+        10 d0 01          # channel pressure
+        10 80 45 40
+    ''')
+    assert words_of(raw) == ['8110_90_4564', '60_80_4540']
+    assert words_of(raw, events='performance') == [
+        '60_b0_407f', '30_90_4564', '10_c0_05', '20_e0_0040', '30_80_4540']
+
+
+TWO = song('00 ff 51 03 0a 2c 2a  00 ff 58 04 03 02 18 08  83 60 ff 51 03 07 a1 20',
+           '00 c0 6b  00 90 45 64  83 60 80 45 40',
+           '00 c9 00  83 60 99 24 7f  00 89 24 40  00 99 26 7f  00 89 26 40')
+
+
+def test_all_tracks_in_the_order_of_time():
+    assert words_of(TWO, 'all') == ['00_90_4564', '8360_80_4540', '00_99_247f', '00_89_2440', '00_99_267f',
+                                    '00_89_2640']
+
+
+def test_which_track():
+    data = read_midi.parse(TWO)
+    assert music.note_counts(data) == [0, 1, 2]
+    assert music.track_of(data) == 2 and music.track_of(data, 1) == 1 and music.track_of(data, 'all') == 'all'
+    for track, said in ((0, 'no notes in track 0'), (3, 'no track 3'), (-1, 'no track -1')):
+        with pytest.raises(music.MusicError, match=said):
+            music.track_of(data, track)
+    with pytest.raises(music.MusicError, match='format 2'):
+        music.track_of(read_midi.parse(song('00 90 45 64', '00 90 45 64', format=2)), 'all')
+    with pytest.raises(music.MusicError, match='no notes'):
+        music.track_of(read_midi.parse(song('00 90 45 00')))  # fact 12: velocity 0 is no note
+
+
+def test_a_rest_longer_than_a_file_can_hold():
+    with pytest.raises(music.MusicError, match='rest'):
+        words_of(song('ff ff ff 7f b0 00 00  01 90 45 64'))
+
+
+def test_division():
+    for raw, expected in ((480, 480), (1, 1), (0xe728, -1000), (0xe250, -2400)):
+        assert music.division_of({'header': bytes(12) + raw.to_bytes(2, 'big')}) == expected
+    with pytest.raises(music.MusicError, match='division'):
+        music.division_of({'header': bytes(14)})
+
+
+def test_fact_14_the_setup_travels():
+    data = read_midi.parse(TWO)
+    setup = music.setup_of(data, 1)
+    assert setup == {'division': '01e0', 'events': {
+        'ff58': 'ff580403021808', 'ff51': 'ff51030a2c2a', 'c0': 'c06b'}}
+    assert music.setup_of(data, 'all')['events'].keys() == {'ff58', 'ff51', 'c0', 'c9'}
+    written = mido.MidiFile(file=io.BytesIO(write_midi.to_bytes(music.to_data(words_of(TWO, 1), setup))))
+    assert written.ticks_per_beat == 480
+    assert [(m.time, m.type) for m in written.tracks[0]] == [
+        (0, 'time_signature'), (0, 'set_tempo'), (0, 'program_change'), (0, 'note_on'), (480, 'note_off'),
+        (0, 'end_of_track')]
+    assert written.tracks[0][1].tempo == 0x0a2c2a and written.tracks[0][2].program == 0x6b
+
+
+# Many files
+
+@pytest.fixture
+def tunes(folder):
+    (folder / 'set' / 'more').mkdir(parents=True)
+    (folder / 'set' / 'b.mid').write_bytes(song('00 c0 01  00 90 45 64  81 00 80 45 40', division=128))
+    (folder / 'set' / 'a.MID').write_bytes(song('00 c0 02  00 90 40 64  83 60 80 40 40', division=480))
+    (folder / 'set' / 'more' / 'c.mid').write_bytes(song('00 c3 03  00 93 40 64  60 83 40 40', division=96))
+    (folder / 'set' / 'more' / 'd.mid').write_bytes(song('00 c3 03  00 93 40 64  60 83 40 40', division=0xe728))
+    (folder / 'set' / 'more' / 'empty.mid').write_bytes(song(''))
+    (folder / 'set' / 'more' / 'broken.mid').write_bytes(b'MThd')
+    (folder / 'set' / 'notes.txt').write_text('no music')
+    return folder / 'set'
+
+
+def test_a_folder(tunes):
+    pieces, setup, remarks = music.read([tunes])
+    # each quarter has the 480 ticks of the first file
+    assert pieces == [['00_90_4064', '8360_80_4040'], ['00_90_4564', '8360_80_4540'],
+                      ['00_93_4064', '8360_83_4040']]
+    assert setup == {'division': '01e0', 'events': {'c0': 'c002', 'c3': 'c303'}}
+    assert len(remarks) == 3 and all(remark.startswith('left out: ') for remark in remarks)
+    assert 'SMPTE' in ''.join(remarks) and 'no notes' in ''.join(remarks) and 'MThd' in ''.join(remarks)
+
+
+def test_files_by_name(tunes):
+    pieces, _, remarks = music.read([tunes / 'b.mid', tunes / 'a.MID'])
+    assert pieces == [['00_90_4564', '8100_80_4540'], ['00_90_4064', '8100_80_4040']]
+    assert remarks == []
+    _, _, (remark,) = music.read([tunes / 'b.mid'])
+    assert 'track 0' in remark
+    for name in ('more/broken.mid', 'more/empty.mid', 'absent.mid', 'notes.txt'):
+        with pytest.raises(music.MusicError, match=name):
+            music.read([tunes / 'a.MID', tunes / name])
+    (tunes / 'none').mkdir()
+    with pytest.raises(music.MusicError, match='none'):
+        music.read([tunes / 'none'])
+    for name in ('a.MID', 'b.mid', 'more/c.mid', 'more/d.mid'):
+        (tunes / name).unlink()
+    with pytest.raises(music.MusicError):
+        music.read([tunes])
+
+
+def test_a_damaged_file_is_used_and_said(folder):
+    (folder / 'cut.mid').write_bytes(song('00 90 45 64  83 60 80 45 40')[:-3])
+    pieces, _, remarks = music.read(['cut.mid'])
+    assert pieces == [['00_90_4564', '8360_80_4540']]
+    assert 'cut.mid' in remarks[0] and 'warnings: 2' in remarks[0]
+
+
+# Transposing
+
+def test_transpose():
+    words = ['00_90_4564', '00_99_4564', '8360_80_4540', '00_b0_4500', '00_c0_45', '00_e0_0045']
+    assert music.transpose(words, 2) == ['00_90_4764', '00_99_4564', '8360_80_4740', *words[3:]]
+    assert music.transpose(words, 58)[0] == '00_90_7f64' and music.transpose(words, 59) == []
+    assert music.transpose(words, -69)[0] == '00_90_0064' and music.transpose(words, -70) == []
+
+
+# Words to music
+
+def variable_length():
+    return st.one_of(st.integers(0, 300), st.integers(0, (1 << 28) - 1)).map(
+        lambda n: bytes([*(0x80 | n >> s & 0x7f for s in (21, 14, 7) if n >> s), n & 0x7f]).hex())
+
+
+BYTE = st.integers(0, 127).map('{:02x}'.format)
+CHANNEL = st.sampled_from('0123456789abcdef')
+EVENT = st.one_of(st.builds('{}{}_{}{}'.format, st.sampled_from('8899be'), CHANNEL, BYTE, BYTE),
+                  st.builds('c{}_{}'.format, CHANNEL, BYTE))
+WORDS = st.lists(st.builds('{}_{}'.format, variable_length(), EVENT))
+
+
+def still_sounding(words):
+    """(channel, key) as often as they are held at the end, counted in text."""
+    held = []
+    for word in words:
+        _, status, body = word.split('_')
+        note = status[1], body[:2]
+        if status[0] == '9' and body[2:] != '00':
+            held.append(note)
+        elif status[0] in '89' and note in held:
+            held.remove(note)
+    return held
+
+
+@given(WORDS)
+def test_any_legal_words_come_back(words):
+    """The same list; only notes that nothing ended are ended after it."""
+    again = read_back(words, events='performance')
+    assert again[:len(words)] == words
+    closing = again[len(words):]
+    assert sorted((word.split('_')[1][1], word.split('_')[2][:2]) for word in closing) == sorted(
+        still_sounding(words))
+    assert all(word.split('_')[1][0] == '8' for word in closing)
+    assert still_sounding(again) == []
+
+
+@given(WORDS)
+@settings(max_examples=50)
+def test_any_legal_words_are_what_mido_reads(words):
+    raw = write_midi.to_bytes(music.to_data(words))
+    track, = mido.MidiFile(file=io.BytesIO(raw)).tracks
+    assert track[-1].type == 'end_of_track'
+    for word, message in zip(words, track):
+        delta, status, body = word.split('_')
+        assert bytes(message.bytes()).hex() == status + body
+        number = 0
+        for byte in bytes.fromhex(delta):
+            number = number * 128 + byte % 128
+        assert message.time == number
+
+
+def test_hanging_notes_end_a_quarter_later():
+    words = ['00_90_4064', '00_90_4064', '10_91_4564', '10_80_4040']
+    for division, delta in (('0060', '60'), ('e728', '8374')):  # 96 a quarter; half a second of 1,000 ticks
+        assert read_back(words, {'division': division, 'events': {}})[4:] == [f'{delta}_80_4040', '00_81_4540']
+
+
+@pytest.mark.parametrize('word', [
+    '', '00', '00_90', '00_90_40', '00_90_405', '00_90_40505', '00_90_405050', '00_90_8050', '00_90_4080',
+    '00_f0_4050', '00_ff_2f00', '00_70_4050', '00_a0_4050', '00_d0_40', '00_c0_4050', '8000_90_4050',
+    '80_90_4050', '8180808000_90_4050', '00_90_40 50', '00-90-4050', '00_9A_4050', '00_9a_4F50', '0_90_4050',
+    '00_90_4050\n', '<eos>', 'ホームズ', '００_90_4050'])
+def test_an_impossible_word_is_named(word):
+    with pytest.raises(music.MusicError) as error:
+        music.to_data(['00_90_4050', word])
+    assert repr(word) in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('setup', [
+    {'division': '0000', 'events': {}}, {'division': '1e0', 'events': {}}, {'division': 480, 'events': {}},
+    {'division': '01e0'}, {'events': {}}, {'division': '01e0', 'events': {'ff51': 'ff5103000000'}},
+    {'division': '01e0', 'events': {'ff51': 'ff510307a1'}}, {'division': '01e0', 'events': {'c0': 'c080'}},
+    {'division': '01e0', 'events': {'ff2f': 'ff2f00'}}, {'division': '01e0', 'events': {'c0': 7}},
+    {'division': '01e0', 'events': ['c005']}, {'division': '01e0', 'events': None}])
+def test_an_impossible_setup(setup):
+    with pytest.raises(music.MusicError, match='impossible'):
+        music.to_data(['00_90_4050'], setup)
+
+
+def test_real_music_comes_back(corpora):
+    """Words of real tracks, written, read by mido: the same notes at the same ticks."""
+    for collection in ('cheriell+ClassicalPianoMIDI-dataset', 'freedoom+freedoom', 'EasyRPG+RTP'):
+        paths = sorted((corpora / 'midi' / collection).rglob('*.mid'))[::5]
+        assert paths
+        for path in paths:
+            (words,), setup, _ = music.read([path])
+            written = mido.MidiFile(file=io.BytesIO(write_midi.to_bytes(music.to_data(words, setup))))
+            original = mido.MidiFile(path)
+            assert written.ticks_per_beat == original.ticks_per_beat
+            assert notes_of(written.tracks[0])[:len(words)] in map(notes_of, original.tracks), path
+
+
+def notes_of(track):
+    tick, notes = 0, []
+    for message in track:
+        tick += message.time
+        if message.type in ('note_on', 'note_off'):
+            notes.append((tick, *message.bytes()))
+    return notes
+
+
+# Words of a vocabulary
+
+VOCABULARY = ['<eos>', '8360_90_3c50', '00_90_3c40', '00_90_3c00', '00_90_4264', '8360_80_3c40', '00_93_2440',
+              '00_c0_05']
+
+
+@pytest.mark.parametrize('name, word', [
+    ('C4', '00_90_3c40'), ('c4', '00_90_3c40'), ('B#3', '00_90_3c40'), ('F#4', '00_90_4264'),
+    ('Gb4', '00_90_4264'), ('C2', '00_93_2440'), ('D4', None), ('H4', None), ('C', None), ('C99', None),
+    ('00_90_3c40', None)])
+def test_pitch_word(name, word):
+    assert music.pitch_word(name, VOCABULARY) == word
+
+
+@pytest.mark.parametrize('word, near', [
+    ('8100_90_3c50', '00_90_3c40'), ('8340_90_3c50', '8360_90_3c50'), ('00_90_4164', '00_90_4264'),
+    ('00_80_3c40', '8360_80_3c40'), ('00_93_3c40', '00_93_2440'), ('00_83_3c40', '00_93_2440'), ('00_95_3c40', '00_90_3c40')])
+def test_nearest(word, near):
+    assert music.nearest(word, VOCABULARY) == near
+
+
+# Sound and picture
+
+SCALE = [word for key in (69, 71, 72) for word in (f'00_90_{key:02x}50', f'8360_80_{key:02x}40')]
+
+
+@pytest.mark.parametrize('division, tempo, seconds', [
+    ('01e0', 'ff510307a120', 1.5), ('01e0', 'ff51030f4240', 3), ('00f0', 'ff510307a120', 3),
+    ('e728', 'ff51030f4240', 1.44),    # SMPTE: 25 frames of 40 ticks, the tempo says nothing
+    ('e350', 'ff510307a120', 1440 / 80 / 29.97)])
+def test_wav(folder, division, tempo, seconds):
+    data = music.to_data(SCALE, {'division': division, 'events': {'ff51': tempo}})
+    assert music.duration(data) == pytest.approx(seconds, rel=1e-3)
+    music.write_wav(data, 'out.wav')
+    with wave.open('out.wav') as file:
+        rate, sound = file.getframerate(), numpy.frombuffer(file.readframes(file.getnframes()), '<i2')
+    assert len(sound) / rate == pytest.approx(seconds + 1, abs=0.01)  # a second to fade away
+    for n, key in enumerate((69, 71, 72)):  # the loudest frequency in each third
+        part = sound[int((n + 0.1) * seconds / 3 * rate):int((n + 0.8) * seconds / 3 * rate)]
+        spectrum = abs(numpy.fft.rfft(part * numpy.hanning(len(part)), 1 << 17))
+        pitch = spectrum.argmax() * rate / (1 << 17)
+        assert pitch == pytest.approx(440 * 2 ** ((key - 69) / 12), rel=0.01)
+
+
+def test_fluidsynth_where_it_is(folder, monkeypatch):
+    import pretty_midi
+    monkeypatch.setattr(pretty_midi.PrettyMIDI, 'fluidsynth',
+                        lambda self, fs: numpy.sin(numpy.arange(fs) / 10))
+    music.write_wav(music.to_data(SCALE), 'out.wav')
+    with wave.open('out.wav') as file:
+        assert (file.getframerate(), file.getnframes()) == (44100, 44100)
+
+
+def test_png(folder):
+    music.write_png(music.to_data(SCALE + ['00_99_2450', '8360_89_2440']), 'out.png')
+    from matplotlib import image
+    picture = image.imread('out.png')[:, :, :3]
+    assert picture.shape[0] >= 400 and picture.shape[1] >= 800
+    for colour in ((31, 119, 180), (255, 127, 14)):  # C0 the melody, C1 the drums
+        found = (abs(picture * 255 - colour).max(axis=2) < 2).any(axis=0)
+        assert found.any()
+    rows = [numpy.flatnonzero((abs(picture[:, x] * 255 - (31, 119, 180)).max(axis=1) < 2))
+            for x in range(picture.shape[1])]
+    heights = [row.mean() for row in rows if len(row)]
+    assert heights[0] > heights[-1]  # it rises
+
+
+@pytest.mark.parametrize('words, said', [
+    ([], 'no note'), (['00_b0_4000'], 'no note'), (['00_90_4050', 'ffffff7f_80_4040'], 'lasts'),
+    (['00_90_4050', '81f41c_80_4040'] * 1000, 'lasts')])
+def test_what_cannot_be_heard(folder, words, said):
+    for write in (music.write_wav, music.write_png):
+        with pytest.raises(music.MusicError, match=said):
+            write(music.to_data(words), 'out')
+    assert not list(folder.iterdir())
+
+
+def test_drums_alone_are_silent_without_fluidsynth(folder):
+    music.write_wav(music.to_data(['00_99_2450', '8360_89_2440']), 'out.wav')
+    with wave.open('out.wav') as file:
+        assert file.getnframes() > 0
+
+
+# The piece of this project
+
+def test_track1_is_what_its_script_makes(folder):
+    from corpus import DATA
+    script = (DATA / 'make_track1.py').read_text(encoding='utf-8')
+    (folder / 'data').mkdir()
+    code = compile(script.replace('(HERE.parent)', f'({str(DATA.parent)!r})'), 'make_track1.py', 'exec')
+    exec(code, {'__file__': str(folder / 'data' / 'make_track1.py'), '__name__': '__main__'})
+    assert (folder / 'data' / 'track1.mid').read_bytes() == (DATA / 'track1.mid').read_bytes()
+    tracks = mido.MidiFile(DATA / 'track1.mid').tracks
+    notes = [sum(m.type == 'note_on' and m.velocity > 0 for m in track) for track in tracks]
+    assert sum(notes) >= 1500 and sum(count > 0 for count in notes) >= 3
+    assert re.search('さくらさくら', script)
