@@ -11,7 +11,6 @@ and nothing else. It loads on a CPU, whatever device trained it.
 """
 import contextlib
 import json
-import os
 import pathlib
 import warnings
 import zipfile
@@ -22,49 +21,16 @@ import modern_chainer  # noqa: F401  prepares chainer's import
 import numpy
 from chainer import serializers
 
+import command
 from rnn import RNN
 
 FORMAT = 1
 FIELDS = {'kind': str, 'n_units': int, 'vocabulary': list, 'cut': str, 'text_sum': int,
-          'options': dict, 'epoch': int, 'history': list}  # what meta must hold
+          'options': dict, 'epoch': int, 'history': list}  # what meta must hold; music has 'music' too
 
 
 class CheckpointError(ValueError):
     """A file is no checkpoint that this version can read; the message is one line."""
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """Opens a binary file that takes the place of `path` once it is whole.
-
-    Written beside `path` under a hidden name, flushed to the disk, then renamed:
-    at every moment `path` is either the old file or the new one. If anything
-    fails (OSError: full disk, unwritable folder), the old one stays. What is no
-    ordinary file, a pipe or /dev/null, is written to as it is.
-    """
-    target = os.path.realpath(path)  # a link stays one
-    if os.path.exists(target) and not os.path.isfile(target):
-        with open(target, 'wb') as file:
-            yield file
-        return
-    partial = os.path.join(os.path.dirname(target), f'.{os.path.basename(target)}.part')
-    file = None
-    try:
-        file = open(partial, 'wb')
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-        file.close()
-        os.replace(partial, target)
-    except BaseException as error:
-        if isinstance(error, OSError):
-            error.filename = path
-        with contextlib.suppress(OSError):  # a full disk fails here a second time
-            if file:
-                file.close()
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
 
 
 def save(path, model, meta, trainer=None):
@@ -83,7 +49,7 @@ def save(path, model, meta, trainer=None):
     for name, array in target.items():
         if array.dtype.hasobject:  # would be pickled
             raise TypeError(f'{name} is not a plain array')
-    with replacing(path) as file:
+    with command.replacing(path) as file:
         numpy.savez(file, **target)
 
 
@@ -94,19 +60,7 @@ def load(path):
     or does not fit together.
     """
     with _opened(path) as npz:
-        try:
-            meta = json.loads(npz['meta'].tobytes())
-            version = meta['format']
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f'{path}: not a checkpoint of this program ({error})') from None
-        if version != FORMAT:
-            raise CheckpointError(f'{path}: format {version}, this program reads {FORMAT}; '
-                                  'use the version that wrote it, or a newer one')
-        for field, kind in FIELDS.items():
-            if type(meta.get(field)) is not kind:
-                raise CheckpointError(f'{path}: not a checkpoint of this program (no {field})')
-        if not all(word and isinstance(word, str) for word in meta['vocabulary']):
-            raise CheckpointError(f'{path}: not a checkpoint of this program (no words)')
+        meta = _meta(path, npz)
         n_vocab, n_units = len(meta['vocabulary']), meta['n_units']
         expected = {'model/l0/W': (n_vocab, n_units), 'model/l3/W': (n_vocab, n_units)}
         for name, shape in expected.items():  # before memory is taken for the model
@@ -120,6 +74,25 @@ def load(path):
                                       f'not {param.dtype} {param.shape}')
             param.array[...] = array
     return model, meta
+
+
+def _meta(path, npz):
+    """The meta of a checkpoint, complete; CheckpointError if it is not."""
+    try:
+        meta = json.loads(npz['meta'].tobytes())
+        version = meta['format']
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f'{path}: not a checkpoint of this program ({error})') from None
+    if version != FORMAT:
+        raise CheckpointError(f'{path}: format {version}, this program reads {FORMAT}; '
+                              'use the version that wrote it, or a newer one')
+    fields = {**FIELDS, 'music': dict} if meta.get('kind') == 'music' else FIELDS
+    for field, kind in fields.items():
+        if type(meta.get(field)) is not kind or field == 'kind' and meta[field] not in ('text', 'music'):
+            raise CheckpointError(f'{path}: not a checkpoint of this program (no {field})')
+    if not all(word and isinstance(word, str) for word in meta['vocabulary']):
+        raise CheckpointError(f'{path}: not a checkpoint of this program (no words)')
+    return meta
 
 
 def resume(path, trainer):
@@ -161,7 +134,17 @@ def _opened(path):
         raise CheckpointError(f'{path}: not a checkpoint, or a damaged one: {error}') from None
 
 
-def runs(folder='result'):
-    """The last.npz files (list of pathlib.Path) below a folder, the newest first."""
-    found = pathlib.Path(folder).rglob('last.npz')
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+def runs(kind=None, folder='result'):
+    """Yields the last.npz files (pathlib.Path) below a folder, the newest first.
+
+    kind: only those that hold a model of 'text' or of 'music'. CheckpointError
+    if such a file cannot be read.
+    """
+    found = sorted(pathlib.Path(folder).rglob('last.npz'), key=lambda path: path.stat().st_mtime,
+                   reverse=True)
+    for path in found:
+        if kind:
+            with _opened(path) as npz:
+                if _meta(path, npz)['kind'] != kind:
+                    continue
+        yield path

@@ -1,15 +1,16 @@
-"""Lets a trained model write.
+"""Lets a trained model write a text, or compose.
 
     python generate.py --start ホームズ
     python generate.py --start ホームズ --length 300 --temperature 0.7 --num 3
     python generate.py --model result/holmes --best --seed 1 --out story.txt
+    python generate.py --midi out.mid --wav out.wav --plot out.png
+    python generate.py --midi out.mid --start C4
+    python generate.py --midi out.mid --primer FILE.mid --no-primer
 
 The text goes to stdout; which model wrote it, and the seed, to stderr.
 """
 import argparse
-import functools
 import itertools
-import math
 import os
 import pathlib
 import sys
@@ -17,54 +18,30 @@ import sys
 import numpy
 
 import checkpoint
+import command
 import corpus
 import modern_chainer
+import music
+from command import number
+from write_midi import write_midi
 
 import chainer
 from chainer.backends import cuda
 
-
-def command(main):
-    """Makes a main(argv=None) report what a user can cause in one line, without traceback."""
-    program = pathlib.Path(main.__code__.co_filename).name
-
-    @functools.wraps(main)
-    def wrapped(argv=None):
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, 'reconfigure'):  # Japanese also through pipes and on Windows
-                stream.reconfigure(encoding='utf-8', errors='replace')
-        try:
-            return main(argv)
-        except (corpus.CorpusError, checkpoint.CheckpointError) as error:
-            message = str(error)
-        except BrokenPipeError:  # the reader (| head) has had enough
-            discard(sys.stdout)
-            return 0
-        except OSError as error:
-            message = f'{error.filename or "writing"}: {error.strerror or error}'
-        except MemoryError as error:
-            message = f'not enough memory: {error}'
-        except KeyboardInterrupt:
-            return 130
-        print(f'{program}: {message}', file=sys.stderr)
-        return 1
-    return wrapped
+PRIMER = 16  # words of a --primer that are read
 
 
-def discard(stream):
-    """Lets all further output to a stream vanish, also what Python flushes at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-@command
+@command.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError)
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog='generate.py', description='Writes text with a model that train.py has trained.')
+        prog='generate.py', description='Writes a text or music with a model that train.py has trained.')
     parser.add_argument('--start', nargs='+', default=[], metavar='WORD',
-                        help='text to begin with (default: the beginning of a line)')
-    parser.add_argument('--length', type=number(int, 0), default=100, metavar='N',
-                        help='new words to write, the start not counted (default: 100)')
+                        help='words to begin with; for music a pseudo-word or a pitch, C4 (default: '
+                             'the beginning of a line or piece)')
+    parser.add_argument('--length', type=number(int, 0), metavar='N',
+                        help='new words to write, the start not counted (default: 100; music: 500 '
+                             'at most, about 250 notes)')
     parser.add_argument('--temperature', type=number(float, 0), default=1.0, metavar='T',
                         help='below 1 safer choices, above 1 wilder ones, 0 always the '
                              'likeliest word (default: 1.0, the learned probabilities)')
@@ -76,32 +53,47 @@ def main(argv=None):
     parser.add_argument('--stop', metavar='WORD',
                         help='end after this word, 。 or <eos> (a line end) for instance')
     parser.add_argument('--num', type=number(int, 1), default=1, metavar='N',
-                        help='texts to write, an empty line between them (default: 1)')
+                        help='texts to write, an empty line between them; of music out-1.mid, '
+                             'out-2.mid, ... (default: 1)')
     parser.add_argument('--seed', type=number(int, 0, 2 ** 32 - 1),
                         help='the same seed gives the same text (default: random, and printed)')
     parser.add_argument('--wakati', action='store_true',
                         help="spaces between all words, the article's form")
+    parser.add_argument('--midi', metavar='FILE', help='compose, and write the music to this .mid')
+    parser.add_argument('--wav', metavar='FILE', help='compose, and write the sound to this .wav')
+    parser.add_argument('--plot', metavar='FILE', help='compose, and draw a piano roll: a .png')
+    parser.add_argument('--primer', metavar='FILE',
+                        help=f'begin with the first {PRIMER} words of this .mid')
+    parser.add_argument('--no-primer', action='store_true', help='leave the primer out of the result')
     parser.add_argument('--model', metavar='PATH',
-                        help='a run (folder) or a checkpoint (.npz) (default: newest in result/)')
+                        help='a run (folder) or a checkpoint (.npz) (default: newest in result/ '
+                             'of the kind)')
     parser.add_argument('--best', action='store_true',
                         help='the model with the best validation instead of the last one')
-    parser.add_argument('--out', metavar='FILE', help='write to this file instead of stdout')
+    parser.add_argument('--out', metavar='FILE', help='write the text to this file instead of stdout')
     parser.add_argument('--gpu', type=int, default=-1, metavar='ID',
                         help='GPU to use (default: -1, the CPU, which is as fast for this)')
     args = parser.parse_args(argv)
+    kind = 'music' if args.midi or args.wav or args.plot else 'text'
+    check(parser, args, kind)
 
-    path = choose_checkpoint(args.model, args.best)
+    path = choose_checkpoint(args.model, args.best, kind)
     model, meta = checkpoint.load(path)
-    vocabulary, cut = meta['vocabulary'], meta['cut']
-    start = start_words(parser, ' '.join(args.start), vocabulary, cut)
+    if meta['kind'] != kind:
+        refuse(f'{path} is a model of {meta["kind"]}, not of {kind}: ' + (
+            'leave out --midi, --wav and --plot' if kind == 'music' else 'it writes with --midi out.mid'))
+    vocabulary = meta['vocabulary']
+    start = (start_music if kind == 'music' else start_text)(args, meta)
     if args.stop is not None and args.stop not in vocabulary:
-        parser.exit(2, unknown_word(args.stop, vocabulary))
+        refuse(unknown_word(args.stop, vocabulary))
     seed = args.seed if args.seed is not None else int.from_bytes(os.urandom(4), 'little')
-    print(f'{path}: epoch {meta["epoch"]} of a run on {meta["options"].get("corpus")}; --seed {seed}',
-          file=sys.stderr)
+    options = meta['options']
+    print(f'{path}: epoch {meta["epoch"]} of a run on {options.get("corpus") or options.get("midi")}; '
+          f'--seed {seed}', file=sys.stderr)
     use_device(model, args.gpu)
 
-    drawn = generate(model, corpus.encode(start or [corpus.EOS], vocabulary), args.length,
+    length = args.length if args.length is not None else 500 if kind == 'music' else 100
+    drawn = generate(model, corpus.encode(start or [corpus.EOS], vocabulary), length,
                      args.num, args.temperature, args.top_k, args.top_p,
                      forbidden=positions(corpus.UNK, vocabulary),
                      rng=numpy.random.RandomState(seed))
@@ -110,32 +102,73 @@ def main(argv=None):
     else:
         texts = [[vocabulary[int(i)] for i in ids]
                  for ids in numpy.reshape(list(drawn), (-1, args.num)).T]
+    if kind == 'music':
+        save_music([] if args.no_primer else start, texts, meta['music'], args)
+    else:
+        write_text(start, texts, meta['cut'], args)
+    return 0
+
+
+def check(parser, args, kind):
+    """Refuses options that do not go together."""
+    if kind == 'text' and args.primer:
+        parser.error('--primer begins music; where shall it go? for instance --midi out.mid')
+    if kind == 'music' and (args.out or args.wakati):
+        parser.error('--out and --wakati are for text')
+    if args.primer and args.start:
+        parser.error('--primer and --start: one beginning is enough')
+    if args.no_primer and not args.primer:
+        parser.error('--no-primer without --primer')
+
+
+def refuse(message):
+    """Ends the program with one line and exit code 2: it was called in a wrong way."""
+    print(f'generate.py: {message}', file=sys.stderr)
+    sys.exit(2)
+
+
+def write_text(start, texts, cut, args):
+    """Writes the words of texts (lists of str), each after the words `start`, to --out or stdout."""
     pieces = (piece for n, text in enumerate(texts) for piece in itertools.chain(
         ['\n'] if n else [], written(start, text, cut, args.wakati, args.stop)))
     if args.out:
-        with checkpoint.replacing(args.out) as file:
+        with command.replacing(args.out) as file:
             file.writelines(piece.encode() for piece in pieces)
     else:
         for piece in pieces:
             print(piece, end='', flush=True)
-    return 0
+
+
+def save_music(start, texts, setup, args):
+    """Writes the words of pieces (lists of str), each after the words `start`, as --midi, --wav, --plot."""
+    pieces = [music.to_data([*start, *piece(text, args.stop)], setup) for text in texts]
+    for n, data in enumerate(pieces, 1):
+        if not any(music.note_counts(data)):
+            raise music.MusicError(f'the model ended piece {n} before its first note; try another --seed')
+    for n, data in enumerate(pieces, 1):
+        for name, write in ((args.midi, write_midi), (args.wav, music.write_wav),
+                            (args.plot, music.write_png)):
+            if name:
+                path = pathlib.Path(name)
+                if len(pieces) > 1:
+                    path = path.with_stem(f'{path.stem}-{n}')
+                write(data, path)
+                print(f'{path}: {music.note_counts(data)[0]} notes', file=sys.stderr)
+
+
+def piece(words, stop=None):
+    """Yields the words up to the end of the piece, which is not one of them, or to the first `stop`."""
+    for word in words:
+        if word == corpus.EOS:
+            break
+        yield word
+        if word == stop:
+            break
 
 
 def positions(word, vocabulary):
     """The ids (list of int) of a word: one, or none."""
     return [i for i, other in enumerate(vocabulary) if other == word]
-
-
-def number(kind, low, high=None):
-    """An argparse type: int or float, at least low and at most high (None: no limit)."""
-    def parse(text):
-        value = kind(text)
-        if not (math.isfinite(value) and low <= value and (high is None or value <= high)):
-            raise argparse.ArgumentTypeError(
-                f'{text} is not {low} or more' if high is None else f'{text} is not from {low} to {high}')
-        return value
-    parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
-    return parse
 
 
 def use_device(model, gpu):
@@ -158,14 +191,14 @@ def use_device(model, gpu):
     print(f'no GPU {gpu} can be used here ({reason}): going on on the CPU', file=sys.stderr)
 
 
-def choose_checkpoint(model, best):
+def choose_checkpoint(model, best, kind):
     """The path of the checkpoint that --model and --best mean; CheckpointError if none."""
     if model is None:
-        runs = checkpoint.runs()
-        if not runs:
+        path = next(checkpoint.runs(kind), None)
+        if path is None:
             raise checkpoint.CheckpointError(
-                'no trained model below result/; train one: python train.py --corpus holmes.txt')
-        path = runs[0]
+                f'no model of {kind} below result/; train one: python train.py '
+                + ('--midi track1.mid' if kind == 'music' else '--corpus holmes.txt'))
     else:
         path = pathlib.Path(model)
         if path.is_dir():
@@ -180,19 +213,42 @@ def choose_checkpoint(model, best):
 def unknown_word(word, vocabulary):
     """The message (one line) for a word that is not in the vocabulary: it offers some that are."""
     near = corpus.near_words(word, vocabulary)
-    known = near or [word for word in vocabulary if word.isalpha()][:5]
-    return f'generate.py: the model does not know {word!r}; it knows {" ".join(known)}\n'
+    known = near or [word for word in vocabulary if word.isalpha()][:5] or vocabulary[:5]
+    return f'the model does not know {word!r}; it knows {" ".join(known)}'
 
 
-def start_words(parser, text, vocabulary, cut):
-    """The words (list of str) of --start, all of them known; exits with 2 if not."""
+def start_text(args, meta):
+    """The words (list of str) of --start, all of them known; ends with 2 if not."""
+    text, vocabulary = ' '.join(args.start), meta['vocabulary']
     known = set(vocabulary)
-    words = [text] if text in known else corpus.split_text(text, cut)
+    words = [text] if text in known else corpus.split_text(text, meta['cut'])
     if words and words[-1] == corpus.EOS and text not in known:
         words.pop()
     for word in words:
         if word not in known or word == corpus.UNK:
-            parser.exit(2, unknown_word(word, vocabulary))
+            refuse(unknown_word(word, vocabulary))
+    return words
+
+
+def start_music(args, meta):
+    """The words (list of str) of --start or --primer, all of them known; ends with 2 if not."""
+    vocabulary, options = meta['vocabulary'], meta['options']
+    words = [word for given in args.start for word in given.split()]
+    for n, word in enumerate(words):
+        if word not in vocabulary:
+            words[n] = music.pitch_word(word, vocabulary)
+            if words[n] is None:
+                refuse(unknown_word(word, vocabulary))
+    if args.primer:
+        track = 'all' if options.get('track') == 'all' else None
+        read = music.read([args.primer], track, options.get('events') or 'notes', meta['music'])
+        words = read[0][0][:PRIMER]
+        unknown = [n for n, word in enumerate(words) if word not in vocabulary]
+        for n in unknown:
+            words[n] = music.nearest(words[n], vocabulary)
+        if unknown:
+            print(f'{len(unknown)} of the first {len(words)} words of {args.primer} are new to the model: '
+                  'the nearest that it knows stand for them', file=sys.stderr)
     return words
 
 

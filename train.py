@@ -1,9 +1,11 @@
-"""Trains the article's network on a text.
+"""Trains the article's network on a text, or on music.
 
     python train.py --corpus holmes.txt
     python train.py --gpu 0 --corpus holmes.txt
     python train.py --corpus https://www.aozora.gr.jp/cards/000009/files/55881_ruby_50043.zip
     python train.py --corpus holmes.txt --resume --epoch 80
+    python train.py --midi track1.mid
+    python train.py --midi FOLDER --transpose -5 6
 
 How the text becomes parallel streams, batchsize 3 and bproplen 4 for instance:
 
@@ -33,8 +35,11 @@ from chainer import training
 from chainer.training import extensions, triggers
 
 import checkpoint
+import command
 import corpus
-from generate import command, discard, generate, number, positions, use_device, written
+import music
+from command import number
+from generate import generate, positions, use_device, written
 from rnn import RNN
 
 FILES = ('last.npz', 'best.npz', 'log', 'loss.png')  # what a run leaves in --out
@@ -152,11 +157,15 @@ def parse(argv):
     A resumed run takes its options from the checkpoint; those given again replace them.
     """
     parser = argparse.ArgumentParser(
-        prog='train.py', description="Trains the article's two-layer LSTM on a text.",
+        prog='train.py', description="Trains the article's two-layer LSTM on a text or on music.",
         epilog='Options of a resumed run come from its checkpoint, except those given anew.')
-    parser.add_argument('--corpus', metavar='SOURCE',
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument('--corpus', metavar='SOURCE',
                         help='text to learn: a file, a folder of .txt, a .zip or an http(s) '
                              'address; a bare name is also looked up in data/')
+    source.add_argument('--midi', metavar='FILE', nargs='+',
+                        help='music to learn: .mid files or folders of them; a bare name is '
+                             'also looked up in data/')
     parser.add_argument('--gpu', type=int, default=-1, metavar='ID',
                         help='GPU to use (default: -1, the CPU)')
     # The figures below are best validation perplexities on the article's book, 60,746 tokens.
@@ -195,6 +204,15 @@ def parse(argv):
     # 1: a small book can spare no word, and <unk> is never written.
     parser.add_argument('--min-count', type=number(int, 1), default=1, metavar='N',
                         help='words that occur less often become <unk> (default: 1)')
+    # One voice is what the article learnt, and the one with most notes is seldom a bad one.
+    parser.add_argument('--track', type=music.track_option, metavar='N',
+                        help='track to learn of each MIDI file, counted from 0, or all, merged '
+                             '(default: the one with most notes)')
+    parser.add_argument('--events', choices=music.EVENTS,
+                        help='what becomes a word: notes, or performance, which also has programs, '
+                             'controllers, pedals and pitch bends (default: notes)')
+    parser.add_argument('--transpose', type=number(int, -127, 127), nargs=2, metavar=('A', 'B'),
+                        help='learn the music also transposed by A to B semitones')
     parser.add_argument('--encoding', help='encoding of the text (default: UTF-8, else Shift_JIS)')
     # Fixed, so that two readers who compare notes see the same numbers.
     parser.add_argument('--seed', type=number(int, 0, 2 ** 32 - 1), default=0, metavar='N',
@@ -208,19 +226,23 @@ def parse(argv):
                              '(default: the one in --out or of --corpus, else the newest)')
     args = parser.parse_args(argv)
     if args.resume is None:
-        if args.corpus is None:
-            parser.error('what shall it learn? for instance --corpus holmes.txt')
-        args.out = pathlib.Path(args.out or f'result/{corpus.name_of(args.corpus)}')
+        if not args.corpus and not args.midi:
+            parser.error('what shall it learn? for instance --corpus holmes.txt or --midi track1.mid')
+        check(parser, args)
+        args.out = default_out(args)
         return args, None
 
     path = pathlib.Path(args.resume) if args.resume else old_run(args)
     if path.is_dir():
         path = path / 'last.npz'
     model, meta = checkpoint.load(path)
-    saved = [f'--{name.replace("_", "-")}={value}' for name, value in meta['options'].items()
-             if value is not None and name in vars(args)]
+    saved = [word for name, value in meta['options'].items() if value is not None and name in vars(args)
+             for word in ([f'--{name.replace("_", "-")}', *map(str, value)] if isinstance(value, list)
+                          else [f'--{name.replace("_", "-")}={value}'])]
     args = parser.parse_args(saved + (sys.argv[1:] if argv is None else list(argv)))
-    for name in ('unit', 'batchsize', 'bproplen', 'level', 'min_count', 'val_frac', 'seed'):
+    check(parser, args)
+    for name in ('unit', 'batchsize', 'bproplen', 'level', 'min_count', 'val_frac', 'seed',
+                 'track', 'events', 'transpose'):
         old = meta['options'].get(name)
         if getattr(args, name) != old:
             parser.error(f'--{name.replace("_", "-")} is {old} in {path} and cannot change now')
@@ -228,17 +250,30 @@ def parse(argv):
     return args, (model, meta, path)
 
 
+def check(parser, args):
+    """Refuses options that do not go with the kind of what is learned."""
+    unfit = {'track', 'events', 'transpose'} if args.corpus else {'level', 'encoding'}
+    for name in sorted(unfit):
+        if getattr(args, name) != parser.get_default(name):
+            parser.error(f'--{name} is for --{"midi" if args.corpus else "corpus"}')
+
+
+def default_out(args):
+    """The folder of a run: --out, or result/NAME of what is learned."""
+    return pathlib.Path(args.out or f'result/{corpus.name_of(args.corpus or args.midi[0])}')
+
+
 def old_run(args):
     """The checkpoint that a bare --resume means."""
-    if args.out or args.corpus:
-        return pathlib.Path(args.out or f'result/{corpus.name_of(args.corpus)}')
-    runs = checkpoint.runs()
-    if not runs:
+    if args.out or args.corpus or args.midi:
+        return default_out(args)
+    newest = next(checkpoint.runs(), None)
+    if newest is None:
         raise checkpoint.CheckpointError('no run below result/ to resume')
-    return runs[0]
+    return newest
 
 
-@command
+@command.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError)
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     args, old = parse(argv)
@@ -247,15 +282,18 @@ def main(argv=None):
 
 
 def learn(args, old):
-    """The whole of a run: text, model, trainer, and the old run that it goes on with, if any."""
-    text = corpus.read(args.corpus, args.encoding)
-    cut = corpus.choose_cut(text, args.level)
-    words = corpus.split_text(text, cut)
+    """The whole of a run: words, model, trainer, and the old run that it goes on with, if any."""
+    source = args.corpus or ' '.join(args.midi)
+    words, n_val, about = read_music(args) if args.midi else read_text(args)
     vocabulary = corpus.make_vocabulary(words, args.min_count)
     ids = corpus.encode(words, vocabulary)
-    print(f'{args.corpus}: {len(ids):,} tokens, {len(vocabulary):,} types, '
-          f'{len(vocabulary) / len(ids):.3f} types per token, cut by {cut}')
-    meta = {'kind': 'text', 'cut': cut, 'vocabulary': vocabulary, 'text_sum': zlib.crc32(ids.tobytes()),
+    ratio = len(vocabulary) / len(ids)
+    print(f'{source}: {len(ids):,} tokens, {len(vocabulary):,} types, {ratio:.3f} types per token, '
+          f'cut by {about["cut"]}')
+    if args.midi and ratio > music.IRREGULAR:
+        print('so many different words can only be learnt by heart; another --track, a score instead '
+              'of a recording, or several files have more in common')
+    meta = {**about, 'vocabulary': vocabulary, 'text_sum': zlib.crc32(ids.tobytes()),
             'options': {name: value for name, value in vars(args).items()
                         if name not in ('gpu', 'out', 'resume')}}
 
@@ -263,14 +301,14 @@ def learn(args, old):
     if old:
         model, old_meta, path = old
         if any(old_meta[key] != meta[key] for key in ('vocabulary', 'text_sum')):
-            raise corpus.CorpusError(f'{args.corpus}: not the text that {path} was trained on')
+            raise corpus.CorpusError(f'{source}: not what {path} was trained on')
     else:
         model = RNN(len(vocabulary), args.unit)
     use_device(model, args.gpu)
     if model.xp is not numpy:
         model.xp.random.seed(args.seed)
 
-    streams, val_streams = cut_streams(ids, args)
+    streams, val_streams = cut_streams(ids, n_val, args)
     print(f'{model.count_params():,} parameters; {streams.size:,} words to learn, in '
           f'{streams.batchsize} streams; {val_streams.size if val_streams else 0:,} to validate')
     trainer = make_trainer(model, streams, val_streams, meta, args)
@@ -286,16 +324,44 @@ def learn(args, old):
     return run(trainer, args)
 
 
-def cut_streams(ids, args):
+def read_text(args):
+    """The words (list of str) of --corpus, how many of the last validate, and what meta says of them."""
+    text = corpus.read(args.corpus, args.encoding)
+    cut = corpus.choose_cut(text, args.level)
+    words = corpus.split_text(text, cut)
+    return words, int(len(words) * args.val_frac), {'kind': 'text', 'cut': cut}
+
+
+def read_music(args):
+    """The same for --midi: EOS stands before, between and after the pieces."""
+    pieces, setup, remarks = music.read(map(corpus.find, args.midi), args.track, args.events or 'notes')
+    print(*remarks, sep='\n')
+    words = [corpus.EOS] + [word for piece in pieces for word in (*piece, corpus.EOS)]
+    n_val = int(len(words) * args.val_frac)
+    if args.transpose:  # only what is learned, so that validation hears nothing twice
+        n_train = len(words) - n_val
+        words = also_transposed(words[:n_train], *args.transpose) + words[n_train:]
+    return words, n_val, {'kind': 'music', 'cut': 'space', 'music': setup}
+
+
+def also_transposed(words, low, high):
+    """The words of pieces, EOS between them, after all their transpositions by low to high semitones."""
+    pieces = [list(piece) for is_end, piece in itertools.groupby(words, lambda word: word == corpus.EOS)
+              if not is_end]
+    moved = [music.transpose(piece, semitones) for semitones in range(min(low, high), max(low, high) + 1)
+             if semitones for piece in pieces]
+    return [word for piece in moved if piece for word in (corpus.EOS, *piece)] + words
+
+
+def cut_streams(ids, n_val, args):
     """(Streams to learn, Streams to validate or None) of ids (N,) int32.
 
-    The last val_frac of the words is for validation. A text too short for
+    The last n_val of the words are for validation. A text too short for
     batchsize streams of one window each gets fewer streams, and a line says so.
     """
-    n_val = int(len(ids) * args.val_frac)
     n_train = len(ids) - n_val
     if n_train < 2:
-        raise corpus.CorpusError(f'{args.corpus}: {n_train} word to learn from; it takes 2, '
+        raise corpus.CorpusError(f'{args.corpus or args.midi[0]}: {n_train} word to learn from; it takes 2, '
                                  'and some thousands to learn something')
 
     def streams(ids, repeat):
@@ -379,7 +445,7 @@ class Screen:
         try:
             action(*args)
         except BrokenPipeError:
-            discard(self.stream)
+            command.discard(self.stream)
 
 
 def add_derived(entry):

@@ -10,6 +10,7 @@ import numpy
 import pytest
 
 import checkpoint
+import command
 from checkpoint import CheckpointError
 from rnn import RNN
 
@@ -136,7 +137,7 @@ def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
 
     def full(*args):
         raise OSError(errno.ENOSPC, 'No space left on device')
-    monkeypatch.setattr(checkpoint.os, 'fsync', full)
+    monkeypatch.setattr(command.os, 'fsync', full)
     with pytest.raises(OSError) as info:
         checkpoint.save(path, model, META)
     assert pathlib.Path(info.value.filename) == path
@@ -145,11 +146,11 @@ def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
 
 
 def test_what_is_no_ordinary_file_is_written_to(tmp_path):
-    with checkpoint.replacing('/dev/null') as file:
+    with command.replacing('/dev/null') as file:
         file.write(b'x')
     (tmp_path / 'file').write_bytes(b'old')
     (tmp_path / 'link').symlink_to('file')
-    with checkpoint.replacing(tmp_path / 'link') as file:
+    with command.replacing(tmp_path / 'link') as file:
         file.write(b'new')
     assert (tmp_path / 'link').is_symlink() and (tmp_path / 'file').read_bytes() == b'new'
 

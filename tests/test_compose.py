@@ -1,0 +1,282 @@
+"""train.py --midi and generate.py --midi: the article's second experiment."""
+import pathlib
+import re
+import wave
+
+import mido
+import numpy
+import pytest
+
+import checkpoint
+import generate
+import music
+import train
+import write_midi
+from conftest import TINY
+
+RUN = [*TINY, '--epoch', '1']
+
+
+def melody(keys, channel=0, velocity=0x50):
+    return [word for key in keys for word in (f'00_9{channel}_{key:02x}{velocity:x}', f'60_8{channel}_{key:02x}40')]
+
+
+SETUP = {'division': '0060', 'events': {'ff51': 'ff51030f4240', 'c0': 'c06b'}}
+
+
+@pytest.fixture
+def tune(folder):
+    """tune.mid: 240 notes of five keys, 60 quarters a minute, program 107."""
+    keys = numpy.random.RandomState(0).choice([60, 62, 64, 67, 69], 240)
+    write_midi.write_midi(music.to_data(melody(keys), SETUP), 'tune.mid')
+    return folder / 'tune.mid'
+
+
+@pytest.fixture
+def composer(tune):
+    """The folder of a run on tune.mid that has learnt how rare an end is."""
+    assert train.main(['--midi', 'tune.mid', *RUN, '--epoch', '3', '--lr', '0.02']) == 0
+    return tune.parent / 'result' / 'tune'
+
+
+def words_in(path):
+    (words,), setup, _ = music.read([path])
+    return words
+
+
+def code(program, *args):
+    try:
+        return program.main([str(arg) for arg in args])
+    except SystemExit as exit:
+        return exit.code
+
+
+def failed(capsys, expected, program, *args):
+    """The one line that a wrong call prints; its exit code must be the expected one."""
+    capsys.readouterr()
+    assert code(program, *args) == expected
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if not line.startswith(('usage:', ' '))]
+    assert len(lines) == 1, err
+    return lines[0]
+
+
+# Learning
+
+def test_a_bare_name_is_found_in_data(folder, capsys):
+    assert train.main(['--midi', 'track1.mid', *RUN]) == 0
+    said = capsys.readouterr().out
+    assert "learning track 1" in said and "3 'bass'" in said  # this one, and the others
+    assert re.search(r'types per token', said) and 'by heart' not in said
+    _, meta = checkpoint.load('result/track1/last.npz')
+    assert meta['kind'] == 'music'
+    assert meta['music'] == {'division': '01e0', 'events': {
+        'ff58': 'ff580404021808', 'ff51': 'ff5103' + f'{600000:06x}', 'c0': 'c06b'}}
+
+
+def test_what_is_learned(tune):
+    write_midi.write_midi(music.to_data(melody([50, 51], 1), SETUP), 'two.mid')
+    train.main(['--midi', 'tune.mid', 'two.mid', *RUN, '--val-frac', '0'])
+    _, meta = checkpoint.load('result/tune/last.npz')
+    assert set(meta['vocabulary']) == {'<eos>', *melody([60, 62, 64, 67, 69]), *melody([50, 51], 1)}
+    words, n_val, _ = train.read_music(train.parse(['--midi', 'tune.mid', 'two.mid'])[0])
+    assert words == ['<eos>', *words_in('tune.mid'), '<eos>', *melody([50, 51], 1), '<eos>']
+    assert n_val == int(0.05 * len(words))
+
+
+def test_transposed_is_only_what_is_learned():
+    words = ['<eos>', *melody([60, 62]), '<eos>', *melody([126]), '<eos>', *melody([64])]
+    assert train.also_transposed(words, -1, 2) == [
+        '<eos>', *melody([59, 61]), '<eos>', *melody([125]), '<eos>', *melody([63]),
+        '<eos>', *melody([61, 63]), '<eos>', *melody([127]), '<eos>', *melody([65]),
+        '<eos>', *melody([62, 64]), '<eos>', *melody([66])] + words
+    assert train.also_transposed(words, 0, 0) == words
+
+
+def test_validation_hears_nothing_twice(tune, capsys):
+    args, _ = train.parse(['--midi', 'tune.mid', '--transpose', '-2', '1', '--val-frac', '0.25'])
+    words, n_val, _ = train.read_music(args)
+    plain = ['<eos>', *words_in('tune.mid'), '<eos>']
+    assert n_val == len(plain) // 4 and words[-len(plain):] == plain
+    assert len(words) == len(plain) + 3 * (len(plain) - n_val)
+
+
+def test_advice_for_a_recording(folder, capsys):
+    random = numpy.random.RandomState(1)
+    words = [f'{random.randint(128):02x}_90_{random.randint(40, 80):02x}{random.randint(1, 128):02x}'
+             for _ in range(500)]
+    write_midi.write_midi(music.to_data(words), 'live.mid')
+    train.main(['--midi', 'live.mid', *RUN])
+    assert 'by heart' in capsys.readouterr().out
+
+
+def test_a_resumed_run_equals_an_unbroken_one(tune):
+    options = ['--midi', 'tune.mid', '--transpose', '-1', '1', '--track', '0', '--events', 'notes']
+    train.main([*options, *TINY, '--out', 'whole'])
+    train.main([*options, *RUN, '--out', 'parts'])
+    assert train.main(['--resume', 'parts', '--epoch', '2']) == 0
+    with numpy.load('whole/last.npz') as whole, numpy.load('parts/last.npz') as parts:
+        for name in whole:
+            if name.startswith('model/') or 'state' in name or 'optimizer' in name:
+                numpy.testing.assert_array_equal(whole[name], parts[name])
+
+
+def test_resume_finds_the_run_of_the_file(composer, small_text, capsys):
+    train.main(['--corpus', 'small.txt', *RUN])
+    assert train.main(['--midi', 'tune.mid', '--resume', '--epoch', '4']) == 0
+    assert checkpoint.load(composer / 'last.npz')[1]['epoch'] == 4
+    for options in (['--track', '1'], ['--events', 'performance'], ['--transpose', '0', '1']):
+        assert 'cannot change' in failed(capsys, 2, train, '--resume', composer, *options)
+    write_midi.write_midi(music.to_data(melody([70] * 30)), 'tune.mid')
+    assert 'tune.mid' in failed(capsys, 1, train, '--resume', composer, '--epoch', '5')
+
+
+@pytest.mark.parametrize('options, expected, said', [
+    (['--midi', 'absent.mid'], 1, 'absent.mid'), (['--midi', 'empty'], 1, 'empty'),
+    (['--midi', 'text.mid'], 1, 'MThd'), (['--midi', 'tune.mid', '--track', '5'], 1, 'no track 5'),
+    (['--midi', 'tune.mid', '--track', 'one'], 2, 'one'), (['--midi'], 2, '--midi'),
+    (['--midi', 'tune.mid', '--corpus', 'text.mid'], 2, 'not allowed'),
+    (['--midi', 'tune.mid', '--level', 'char'], 2, '--level'),
+    (['--midi', 'tune.mid', '--encoding', 'utf-8'], 2, '--encoding'),
+    (['--corpus', 'text.mid', '--track', '0'], 2, '--track'),
+    (['--corpus', 'text.mid', '--transpose', '0', '1'], 2, '--transpose'),
+    (['--corpus', 'text.mid', '--events', 'notes'], 2, '--events'),
+    (['--midi', 'tune.mid', '--transpose', '0', '200'], 2, '200')])
+def test_wrong_calls_of_train(tune, capsys, options, expected, said):
+    (tune.parent / 'empty').mkdir()
+    (tune.parent / 'text.mid').write_text('no music')
+    assert said in failed(capsys, expected, train, *options)
+
+
+# Composing
+
+def test_the_second_experiment(composer, capsys):
+    assert generate.main(['--midi', 'out.mid', '--seed', '1', '--length', '40']) == 0
+    piece = mido.MidiFile('out.mid')
+    assert piece.ticks_per_beat == 96
+    assert [(m.type, getattr(m, 'tempo', None), getattr(m, 'program', None)) for m in piece.tracks[0][:2]] == [
+        ('set_tempo', 1000000, None), ('program_change', None, 107)]
+    _, meta = checkpoint.load(composer / 'last.npz')
+    written = words_in('out.mid')
+    assert len(written) >= 40 and set(written[:40]) <= set(meta['vocabulary'])
+    first = pathlib.Path('out.mid').read_bytes()
+    generate.main(['--midi', 'again.mid', '--seed', '1', '--length', '40'])
+    assert pathlib.Path('again.mid').read_bytes() == first
+    generate.main(['--midi', 'again.mid', '--seed', '2', '--length', '40'])
+    assert pathlib.Path('again.mid').read_bytes() != first
+    on = sum(m.type == 'note_on' and m.velocity > 0 for m in piece.tracks[0])
+    off = sum(m.type == 'note_off' for m in piece.tracks[0])
+    assert on <= off  # nothing is left sounding
+
+
+def test_greedy_words_are_what_the_network_says(composer):
+    generate.main(['--midi', 'out.mid', '--start', 'C4', '--length', '12', '--temperature', '0'])
+    model, meta = checkpoint.load(composer / 'last.npz')
+    words = ['00_90_3c50']
+    for _ in range(12):
+        y = model.step([meta['vocabulary'].index(words[-1])])
+        words.append(meta['vocabulary'][int(y.argmax())])
+    assert words_in('out.mid')[:13] == words
+
+
+def test_start(composer, capsys):
+    generate.main(['--midi', 'out.mid', '--start', '00_90_4050', '60_80_4040', 'A4', '--length', '0'])
+    assert words_in('out.mid') == ['00_90_4050', '60_80_4040', '00_90_4550', '60_80_4540']
+    for start in ('D9', '00_90_4051', 'ホームズ', '00_90_40zz', '<unk>'):
+        said = failed(capsys, 2, generate, '--midi', 'out.mid', '--start', start)
+        assert start in said and '00_90_' in said
+
+
+def test_primer(composer, capsys):
+    keys = [60, 62, 64] * 10
+    write_midi.write_midi(music.to_data(melody(keys)[:-1], {'division': '01e0', 'events': {}}), 'known.mid')
+    known = melody(keys)
+    for n, word in enumerate(known):  # 96 of 480 ticks are 19 of 96
+        known[n] = word.replace('60_8', '13_8')
+    assert generate.main(['--midi', 'out.mid', '--primer', 'known.mid', '--length', '0']) == 0
+    assert '8 of the first 16 words' in capsys.readouterr().err
+    assert words_in('out.mid') == melody(keys)[:16]  # the nearest words that it knows
+    write_midi.write_midi(music.to_data(melody(keys), SETUP), 'known.mid')
+    generate.main(['--midi', 'with.mid', '--primer', 'known.mid', '--length', '30', '--seed', '4'])
+    assert 'of the first' not in capsys.readouterr().err
+    generate.main(['--midi', 'without.mid', '--primer', 'known.mid', '--no-primer', '--length', '30', '--seed', '4'])
+    assert words_in('with.mid')[:16] == melody(keys)[:16]
+    assert words_in('with.mid')[16:46] == words_in('without.mid')[:30]
+
+
+def test_a_piece_ends_where_the_model_ends_it():
+    assert list(generate.piece(['a', 'b', '<eos>', 'c'])) == ['a', 'b']
+    assert list(generate.piece(['a', 'b', 'c'], 'b')) == ['a', 'b']
+
+
+def test_num_wav_and_plot(composer, folder, capsys):
+    assert generate.main(['--midi', 'out.mid', '--wav', 'out.wav', '--plot', 'out.png', '--num', '2',
+                          '--length', '20', '--seed', '3']) == 0
+    for n in (1, 2):
+        assert mido.MidiFile(f'out-{n}.mid').length > 0
+        assert (folder / f'out-{n}.png').read_bytes().startswith(b'\x89PNG')
+        with wave.open(f'out-{n}.wav') as file:
+            assert file.getnframes() > 0
+    assert capsys.readouterr().out == ''
+    assert generate.main(['--wav', 'only.wav', '--length', '20']) == 0
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == sorted([
+        'only.wav', 'tune.mid', *(f'out-{n}.{end}' for n in (1, 2) for end in ('mid', 'wav', 'png'))])
+
+
+def test_each_kind_finds_its_newest_model(composer, small_text, capsys):
+    train.main(['--corpus', 'small.txt', *RUN])
+    capsys.readouterr()
+    assert generate.main(['--midi', 'out.mid', '--length', '9']) == 0
+    assert 'tune' in capsys.readouterr().err
+    assert generate.main(['--length', '9', '--start', 'cat']) == 0
+    assert 'small' in capsys.readouterr().err
+    text = small_text.parent / 'result' / 'small'
+    assert 'model of text' in failed(capsys, 2, generate, '--midi', 'out.mid', '--model', text)
+    assert 'model of music' in failed(capsys, 2, generate, '--start', 'cat', '--model', composer)
+    assert not (small_text.parent / 'nothing.mid').exists()
+
+
+def test_no_model_of_the_kind(composer, capsys):
+    assert '--corpus holmes.txt' in failed(capsys, 1, generate, '--start', 'cat')
+
+
+@pytest.mark.parametrize('options, expected, said', [
+    (['--primer', 'tune.mid'], 2, '--midi'), (['--no-primer', '--midi', 'out.mid'], 2, '--no-primer'),
+    (['--midi', 'out.mid', '--out', 'x'], 2, '--out'), (['--midi', 'out.mid', '--wakati'], 2, '--wakati'),
+    (['--midi', 'out.mid', '--start', 'C4', '--primer', 'tune.mid'], 2, '--primer'),
+    (['--midi', 'out.mid', '--primer', 'absent.mid'], 1, 'absent.mid'),
+    (['--midi', 'out.mid', '--stop', '00_90_0000'], 2, '00_90_0000')])
+def test_wrong_calls_of_generate(composer, capsys, options, expected, said):
+    assert said in failed(capsys, expected, generate, *options)
+
+
+def test_a_piece_without_a_note(composer, capsys):
+    capsys.readouterr()
+    assert code(generate, '--midi', 'out.mid', '--length', '0') == 1
+    assert '--seed' in capsys.readouterr().err.splitlines()[-1]
+    assert not (composer.parent.parent / 'out.mid').exists()
+
+
+def test_a_folder_that_does_not_exist(composer, capsys):
+    capsys.readouterr()
+    assert code(generate, '--midi', 'absent/out.mid', '--start', 'C4') == 1
+    assert 'absent' in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize('change', [{'division': '0000'}, {'events': {'c0': 'ff2f00'}}, {'events': 3}])
+def test_a_strangers_checkpoint_with_an_impossible_setup(composer, capsys, change):
+    model, meta = checkpoint.load(composer / 'last.npz')
+    del meta['format'], meta['n_units']
+    checkpoint.save('odd.npz', model, {**meta, 'music': {**meta['music'], **change}})
+    code(generate, '--midi', 'out.mid', '--model', 'odd.npz', '--length', '3')
+    assert 'impossible' in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_strangers_checkpoint_with_words_that_are_none(composer, capsys):
+    model, meta = checkpoint.load(composer / 'last.npz')
+    del meta['format'], meta['n_units']
+    words = [f'word{n}' for n in range(len(meta['vocabulary']))]
+    checkpoint.save('odd.npz', model, {**meta, 'vocabulary': ['<eos>', *words[1:]]})
+    assert code(generate, '--midi', 'out.mid', '--model', 'odd.npz', '--length', '30', '--seed', '0') == 1
+    assert 'not a music word' in capsys.readouterr().err.splitlines()[-1]
+    assert code(generate, '--midi', 'out.mid', '--model', 'odd.npz', '--primer', 'tune.mid') == 1
