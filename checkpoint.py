@@ -134,17 +134,13 @@ def _opened(path):
         raise CheckpointError(f'{path}: not a checkpoint, or a damaged one: {error}') from None
 
 
-def runs(kind=None, folder='result'):
-    """Yields the last.npz files (pathlib.Path) below a folder, the newest first.
+def kind_of(path):
+    """What a checkpoint has learned, 'text' or 'music'; CheckpointError as from `load`."""
+    with _opened(path) as npz:
+        return _meta(path, npz)['kind']
 
-    kind: only those that hold a model of 'text' or of 'music'. CheckpointError
-    if such a file cannot be read.
-    """
-    found = sorted(pathlib.Path(folder).rglob('last.npz'), key=lambda path: path.stat().st_mtime,
-                   reverse=True)
-    for path in found:
-        if kind:
-            with _opened(path) as npz:
-                if _meta(path, npz)['kind'] != kind:
-                    continue
-        yield path
+
+def runs(folder='result'):
+    """The last.npz files (list of pathlib.Path) below a folder, the newest first."""
+    found = pathlib.Path(folder).rglob('last.npz')
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)

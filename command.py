@@ -73,11 +73,15 @@ def replacing(path):
     fails (OSError: full disk, unwritable folder), the old one stays. What is no
     ordinary file, a pipe or /dev/null, is written to as it is.
     """
-    target = os.path.realpath(path)  # a link stays one
-    if os.path.exists(target) and not os.path.isfile(target):
-        with open(target, 'wb') as file:
-            yield file
+    if os.path.exists(path) and not os.path.isfile(path):
+        try:
+            with open(path, 'wb') as file:
+                yield file
+        except OSError as error:
+            error.filename = path
+            raise
         return
+    target = os.path.realpath(path)  # a link stays one
     partial = os.path.join(os.path.dirname(target), f'.{os.path.basename(target)}.part')
     file = None
     try:

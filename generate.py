@@ -74,22 +74,23 @@ def main(argv=None):
     parser.add_argument('--gpu', type=int, default=-1, metavar='ID',
                         help='GPU to use (default: -1, the CPU, which is as fast for this)')
     args = parser.parse_args(argv)
-    kind = 'music' if args.midi or args.wav or args.plot else 'text'
-    check(parser, args, kind)
+    outputs = [name for name in (args.midi, args.wav, args.plot) if name is not None]
+    kind = 'music' if outputs else 'text'
+    check(parser, args, outputs)
 
     path = choose_checkpoint(args.model, args.best, kind)
     model, meta = checkpoint.load(path)
     if meta['kind'] != kind:
         refuse(f'{path} is a model of {meta["kind"]}, not of {kind}: ' + (
             'leave out --midi, --wav and --plot' if kind == 'music' else 'it writes with --midi out.mid'))
+    if corpus.EOS not in meta['vocabulary']:
+        raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {corpus.EOS}')
     vocabulary = meta['vocabulary']
     start = (start_music if kind == 'music' else start_text)(args, meta)
     if args.stop is not None and args.stop not in vocabulary:
         refuse(unknown_word(args.stop, vocabulary))
     seed = args.seed if args.seed is not None else int.from_bytes(os.urandom(4), 'little')
-    options = meta['options']
-    print(f'{path}: epoch {meta["epoch"]} of a run on {options.get("corpus") or options.get("midi")}; '
-          f'--seed {seed}', file=sys.stderr)
+    print(f'{path}: epoch {meta["epoch"]}; --seed {seed}', file=sys.stderr)
     use_device(model, args.gpu)
 
     length = args.length if args.length is not None else 500 if kind == 'music' else 100
@@ -103,22 +104,27 @@ def main(argv=None):
         texts = [[vocabulary[int(i)] for i in ids]
                  for ids in numpy.reshape(list(drawn), (-1, args.num)).T]
     if kind == 'music':
-        save_music([] if args.no_primer else start, texts, meta['music'], args)
-    else:
-        write_text(start, texts, meta['cut'], args)
+        return save_music([] if args.no_primer else start, texts, meta['music'], args)
+    write_text(start, texts, meta['cut'], args)
     return 0
 
 
-def check(parser, args, kind):
-    """Refuses options that do not go together."""
-    if kind == 'text' and args.primer:
+def check(parser, args, outputs):
+    """Refuses options that do not go together; outputs: the names (list of str) of music to write."""
+    if args.primer and not outputs:
         parser.error('--primer begins music; where shall it go? for instance --midi out.mid')
-    if kind == 'music' and (args.out or args.wakati):
+    if outputs and (args.out or args.wakati):
         parser.error('--out and --wakati are for text')
     if args.primer and args.start:
         parser.error('--primer and --start: one beginning is enough')
     if args.no_primer and not args.primer:
         parser.error('--no-primer without --primer')
+    for name in outputs:
+        if not pathlib.Path(name).name:
+            parser.error(f'{name!r} is not the name of a file')
+    files = [os.path.realpath(name) for name in (*outputs, *filter(None, [args.primer]))]
+    if len(set(files)) < len(files):
+        parser.error('--midi, --wav, --plot and --primer: each needs a file of its own')
 
 
 def refuse(message):
@@ -140,20 +146,24 @@ def write_text(start, texts, cut, args):
 
 
 def save_music(start, texts, setup, args):
-    """Writes the words of pieces (lists of str), each after the words `start`, as --midi, --wav, --plot."""
+    """Writes the words of pieces (lists of str), each after the words `start`, as --midi, --wav, --plot.
+
+    Returns the exit code: 1 if there is a piece without a note, which is left out.
+    """
     pieces = [music.to_data([*start, *piece(text, args.stop)], setup) for text in texts]
-    for n, data in enumerate(pieces, 1):
-        if not any(music.note_counts(data)):
-            raise music.MusicError(f'the model ended piece {n} before its first note; try another --seed')
-    for n, data in enumerate(pieces, 1):
-        for name, write in ((args.midi, write_midi), (args.wav, music.write_wav),
-                            (args.plot, music.write_png)):
-            if name:
+    silent = [n for n, data in enumerate(pieces, 1) if not any(music.note_counts(data))]
+    for n in silent:
+        print(f'generate.py: the model ended piece {n} before its first note; try another --seed',
+              file=sys.stderr)
+    for name, write in ((args.midi, write_midi), (args.wav, music.write_wav), (args.plot, music.write_png)):
+        for n, data in enumerate(pieces, 1):
+            if name is not None and n not in silent:
                 path = pathlib.Path(name)
                 if len(pieces) > 1:
                     path = path.with_stem(f'{path.stem}-{n}')
                 write(data, path)
                 print(f'{path}: {music.note_counts(data)[0]} notes', file=sys.stderr)
+    return 1 if silent else 0
 
 
 def piece(words, stop=None):
@@ -194,8 +204,13 @@ def use_device(model, gpu):
 def choose_checkpoint(model, best, kind):
     """The path of the checkpoint that --model and --best mean; CheckpointError if none."""
     if model is None:
-        path = next(checkpoint.runs(kind), None)
-        if path is None:
+        for path in checkpoint.runs():
+            try:
+                if checkpoint.kind_of(path) == kind:
+                    break
+            except checkpoint.CheckpointError as error:
+                print(f'left out: {error}', file=sys.stderr)
+        else:
             raise checkpoint.CheckpointError(
                 f'no model of {kind} below result/; train one: python train.py '
                 + ('--midi track1.mid' if kind == 'music' else '--corpus holmes.txt'))
@@ -232,17 +247,15 @@ def start_text(args, meta):
 
 def start_music(args, meta):
     """The words (list of str) of --start or --primer, all of them known; ends with 2 if not."""
-    vocabulary, options = meta['vocabulary'], meta['options']
+    vocabulary = meta['vocabulary']
     words = [word for given in args.start for word in given.split()]
     for n, word in enumerate(words):
-        if word not in vocabulary:
+        if word not in vocabulary or word in (corpus.EOS, corpus.UNK):
             words[n] = music.pitch_word(word, vocabulary)
             if words[n] is None:
-                refuse(unknown_word(word, vocabulary))
+                refuse(unknown_word(word, [w for w in vocabulary if w not in (corpus.EOS, corpus.UNK)]))
     if args.primer:
-        track = 'all' if options.get('track') == 'all' else None
-        read = music.read([args.primer], track, options.get('events') or 'notes', meta['music'])
-        words = read[0][0][:PRIMER]
+        words = primer(corpus.find(args.primer), meta)
         unknown = [n for n, word in enumerate(words) if word not in vocabulary]
         for n in unknown:
             words[n] = music.nearest(words[n], vocabulary)
@@ -250,6 +263,20 @@ def start_music(args, meta):
             print(f'{len(unknown)} of the first {len(words)} words of {args.primer} are new to the model: '
                   'the nearest that it knows stand for them', file=sys.stderr)
     return words
+
+
+def primer(path, meta):
+    """The first words (list of str) of a MIDI file, made as those that the model learned."""
+    track, events = meta['options'].get('track'), meta['options'].get('events')
+    events = events if events in (*music.EVENTS,) else 'notes'
+    for chosen in (track, None):  # a file without that track has another one
+        try:
+            pieces, _, _ = music.read([path], chosen, events, meta['music'])
+            break
+        except music.MusicError:
+            if chosen is None:
+                raise
+    return pieces[0][:PRIMER]
 
 
 def generate(model, start, length, num=1, temperature=1.0, top_k=0, top_p=1.0,

@@ -10,6 +10,7 @@ file: the time since the event before as the shortest variable-length quantity, 
 status byte with its channel, the data bytes. 8360_80_4540 is 480 ticks later, note
 off, channel 1, key 45 (A4), velocity 40; all numbers are hexadecimal.
 """
+import collections
 import io
 import pathlib
 import re
@@ -18,7 +19,7 @@ import wave
 import numpy
 
 import command
-from read_midi import MidiError, read_midi, vlq_value
+from read_midi import MidiError, read_midi, text_of, vlq_value
 from write_midi import to_bytes, vlq
 
 # Which messages become words, by the upper half of the status byte.
@@ -26,7 +27,7 @@ EVENTS = {'notes': {0x8, 0x9}, 'performance': {0x8, 0x9, 0xb, 0xc, 0xe}}
 # Distinct words per word: piano recordings have 0.17 to 0.55, half of them over 0.29; folk tunes below 0.11.
 IRREGULAR = 0.2
 ENDINGS = {'.mid', '.midi', '.kar', '.rmi', '.smf'}
-MAX_SECONDS = 1800  # of a WAV; pretty_midi takes some 100 MB for ten minutes
+MAX_SECONDS = 3600  # of all instruments together: pretty_midi takes up to 2 GB for them
 RATE = 22050        # samples per second: enough for sines; FluidSynth's instruments get twice that
 
 _WORD = re.compile('((?:[89a-f][0-9a-f]){0,3}[0-7][0-9a-f])'
@@ -51,6 +52,9 @@ def track_option(text):
     return text if text == 'all' else int(text)
 
 
+track_option.__name__ = 'track'  # argparse names it in "invalid track value"
+
+
 def track_of(data, track=None):
     """The track to learn, itself or, for None, the one with most notes; MusicError if there is none."""
     counts = note_counts(data)
@@ -67,16 +71,15 @@ def track_name(track):
     """The name that a track gives itself (str), or ''."""
     for chunk in track['chunks']:
         if chunk['meta'] == b'\x03':
-            return chunk['body'].decode('cp932', 'replace')
+            return text_of(chunk['body'])
     return ''
 
 
-def to_words(data, track, events='notes', division=None):
+def to_words(data, track, events='notes'):
     """The pseudo-words (list of str) of one track (int) or of all in the order of time ('all').
 
     events: 'notes' or 'performance', a key of EVENTS; the time of what is left out is added
-    to the next event that is kept. division (int, ticks per quarter): count in these
-    instead of the file's own. MusicError if a time cannot be told.
+    to the next event that is kept. MusicError if that is longer than a word can tell.
     """
     kept = []
     for chosen in data['tracks'] if track == 'all' else [data['tracks'][track]]:
@@ -86,19 +89,30 @@ def to_words(data, track, events='notes', division=None):
             if chunk['status'][0] >> 4 in EVENTS[events]:
                 kept.append((tick, chunk))
     kept.sort(key=lambda pair: pair[0])  # events of one tick stay in the order of the tracks
-    own = division_of(data)
-    division = division or own
+    return _in_time((tick, f'{chunk["status"].hex()}_{chunk["body"].hex()}') for tick, chunk in kept)
+
+
+def _in_time(events):
+    """The words of (tick, status_data) pairs in the order of time."""
     words = []
     last = 0
-    for tick, chunk in kept:
-        tick = (2 * tick * division + own) // (2 * own)
+    for tick, event in events:
         try:
-            delta = vlq(tick - last)
+            words.append(f'{vlq(tick - last).hex()}_{event}')
         except ValueError:
             raise MusicError(f'a rest of {tick - last} ticks is longer than a MIDI file can hold') from None
-        words.append(f'{delta.hex()}_{chunk["status"].hex()}_{chunk["body"].hex()}')
         last = tick
     return words
+
+
+def rescale(words, own, division):
+    """The words of a piece that counts `own` ticks per quarter, counted in `division` (both int)."""
+    def events():
+        tick = 0
+        for word in words:
+            tick += parse_word(word)[0]
+            yield (2 * tick * division + own) // (2 * own), word.split('_', 1)[1]
+    return _in_time(events())
 
 
 def division_of(data):
@@ -120,81 +134,114 @@ def setup_of(data, track):
     signature of the file and the first program of each channel of the track, by
     their status, {'ff51': 'ff510307a120', 'ff58': ..., 'c0': 'c018'}.
     """
-    chosen = data['tracks'] if track == 'all' else [data['tracks'][track]]
-    channels = {chunk['status'][0] % 16 for t in chosen for chunk in t['chunks']
+    tracks = data['tracks']
+    chosen = list(range(len(tracks))) if track == 'all' else [track]
+    together = chosen if data['header'][9] == 2 else range(len(tracks))  # format 2: other pieces
+    channels = {chunk['status'][0] % 16 for number in chosen for chunk in tracks[number]['chunks']
                 if chunk['status'][0] < 0xf0}
     found = {}
-    for track in chosen + data['tracks']:  # a program may also stand in another track
+    for number in together:
         tick = 0
-        for chunk in track['chunks']:
+        for chunk in tracks[number]['chunks']:
             tick += vlq_value(chunk['delta'])
-            raw = (chunk['status'] + chunk['meta'] + chunk['length'] + chunk['body']).hex()
-            if not _SETUP.fullmatch(raw):
-                continue
-            if raw.startswith('ff'):
-                if raw[:4] not in found or tick < found[raw[:4]][0]:
-                    found[raw[:4]] = tick, raw
-            elif chunk['status'][0] % 16 in channels:
-                found.setdefault(raw[:2], (tick, raw))
+            status, meta, body = chunk['status'], chunk['meta'], chunk['body']
+            event = (status + meta + (vlq(len(body)) if meta else b'') + body).hex()
+            if _SETUP.fullmatch(event) and (meta or status[0] % 16 in channels):
+                # a program may stand in another track, but the own one knows better
+                order = not meta and number not in chosen, tick
+                kind = event[:4] if meta else event[:2]
+                found[kind] = min(found.get(kind, (order, event)), (order, event), key=lambda pair: pair[0])
     return {'division': data['header'][12:].hex(),
             'events': {kind: found[kind][1] for kind in sorted(found, reverse=True)}}
+
+
+def check_setup(setup):
+    """Its division as of `division_of` and its events as bytes; MusicError if it is none.
+
+    A setup may come from a stranger's checkpoint.
+    """
+    try:
+        events = list(setup['events'].values())
+        if not all(map(_SETUP.fullmatch, events)):
+            raise ValueError
+        return (division_of({'header': bytes(12) + bytes.fromhex(setup['division'])}),
+                [bytes.fromhex(event) for event in events])
+    except (AttributeError, KeyError, TypeError, ValueError):  # MusicError is a ValueError
+        raise MusicError(f'impossible division, tempo, time signature or program: {setup}') from None
 
 
 def read(paths, track=None, events='notes', setup=None):
     """The pieces in files and folders: (list of lists of words, setup, list of remarks).
 
     track: an int, 'all', or None, the track with most notes of each file. setup: one to
-    go on with, in whose division time is counted; or None: that of the first piece, with
-    the programs of channels that only later ones use.
-    A file in a folder that cannot be used becomes a remark; one that is named itself
-    is an error: MidiError or MusicError.
+    go on with; or None: that of the first piece, with the programs of channels that only later
+    ones use. All pieces count time as the setup does or, without one, as most of them do.
+    A file in a folder that cannot be used becomes a remark; one that is named itself is an
+    error: MusicError.
     """
-    files = []
+    files = []  # (path, may it be left out?)
     for path in map(pathlib.Path, paths):
-        inside = sorted(p for p in path.rglob('*') if p.suffix.lower() in ENDINGS and p.is_file()
-                        and not p.name.startswith('.')) if path.is_dir() else []
-        if path.is_dir() and not inside:
-            raise MusicError(f'{path}: no MIDI file in this folder')
-        files += [(file, True) for file in inside] or [(path, False)]
-    pieces, remarks = [], []
-    for file, may_fail in files:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob('*') if p.suffix.lower() in ENDINGS and p.is_file()
+                            and not p.name.startswith('.'))
+            if not inside:
+                raise MusicError(f'{path}: no MIDI file in this folder')
+            files += [(file, True) for file in inside]
+        else:
+            files.append((path, False))
+    found, remarks = [], []  # of found: path, may it be left out, words, division, setup
+
+    def leave_out(path, may, error):
+        message = str(error) if isinstance(error, MidiError) else f'{path}: {error}'
+        if not may:
+            raise MusicError(message) from None
+        remarks.append(f'left out: {message}')
+
+    for path, may in files:
         try:
-            data = read_midi(file)
-            words, own, remark = _piece(data, track, events, setup)
+            data = read_midi(path)
+            chosen = track_of(data, track)
+            found.append((path, may, to_words(data, chosen, events), division_of(data),
+                          setup_of(data, chosen)))
         except (MidiError, MusicError) as error:
-            message = str(error) if isinstance(error, MidiError) else f'{file}: {error}'
-            if not may_fail:
-                raise MusicError(message) from None
-            remarks.append(f'left out: {message}')
+            leave_out(path, may, error)
             continue
         if data['warnings']:
             _, offset, reason = data['warnings'][0]
-            remarks.append(f'{file}: {reason} (byte {offset}); warnings: {len(data["warnings"])}')
+            remarks.append(f'{path}: {reason} (byte {offset}); warnings: {len(data["warnings"])}')
         if len(files) == 1:
-            remarks.append(remark)
+            remarks.append(_which(data, chosen))
+    if setup:
+        division = check_setup(setup)[0]
+    elif found:
+        counts = collections.Counter(own for _, _, _, own, _ in found)
+        division = max(counts, key=lambda own: (counts[own], own))
+        setup = next({**other, 'events': {}} for _, _, _, own, other in found if own == division)
+    pieces, converted = [], 0
+    for path, may, words, own, other in found:
+        try:
+            if (own < 0) != (division < 0):
+                raise MusicError('it counts time in SMPTE frames, others in quarters, or the reverse')
+            if own != division:
+                words = rescale(words, own, division)
+                converted += 1
+        except MusicError as error:
+            leave_out(path, may, error)
+            continue
         pieces.append(words)
-        setup = {**own, **(setup or {}), 'events': {**own['events'], **(setup or own)['events']}}
+        setup = {**setup, 'events': {**other['events'], **setup['events']}}
     if not pieces:
-        raise MusicError(f'{paths[0]}: no MIDI file in it can be used')
+        raise MusicError(f'{files[0][0].parent}: no MIDI file in it can be used')
+    if converted:
+        remarks.append(f'{converted} of {len(pieces)} pieces counted time in other units: converted')
     return pieces, setup, remarks
 
 
-def _piece(data, track, events, setup):
-    """The words of one file, its setup, and which of its tracks were taken (str)."""
-    track = track_of(data, track)
-    division = None
-    if setup:  # words of several files must count time alike
-        division = _signed_division(setup)
-        if (division < 0) != (division_of(data) < 0):
-            raise MusicError('it counts time in SMPTE frames, others in quarters')
-    listed = [f'{number} {track_name(t)!r} with {count:,}' for number, (t, count)
+def _which(data, track):
+    """Which track is learned and what the others are, in a line."""
+    listed = [f'{number} {track_name(other)!r} with {count:,}' for number, (other, count)
               in enumerate(zip(data['tracks'], note_counts(data))) if count]
-    return (to_words(data, track, events, division), setup_of(data, track),
-            f'learning track {track}; tracks and their notes: {", ".join(listed)}')
-
-
-def _signed_division(setup):
-    return division_of({'header': bytes(12) + bytes.fromhex(setup['division'])})
+    return f'learning track {track}; tracks and their notes: {", ".join(listed)}'
 
 
 def transpose(words, semitones):
@@ -230,15 +277,10 @@ def to_data(words, setup=None):
     that still sound after the last word end a quarter later. MusicError if a word or
     the setup is impossible.
     """
-    setup = setup or {'division': '01e0', 'events': {}}
-    try:
-        first = [setup['events'][kind] for kind in setup['events']]
-        if not re.fullmatch('[0-9a-f]{4}', setup['division']) or not all(map(_SETUP.fullmatch, first)):
-            raise ValueError
-        division = _signed_division(setup)
-    except (KeyError, TypeError, ValueError):
-        raise MusicError(f'impossible division, tempo, time signature or program: {setup}') from None
-    chunks = [_event(vlq(0), bytes.fromhex(event)) for event in first]
+    if setup is None:
+        setup = {'division': '01e0', 'events': {}}
+    division, first = check_setup(setup)
+    chunks = [_event(vlq(0), event) for event in first]
     sounding = {}  # how often each key of each channel is held
     for word in words:
         ticks, status, body = parse_word(word)
@@ -318,8 +360,9 @@ def _player(data):
         raise MusicError('it lasts too long to be played') from None
     if not player.instruments:
         raise MusicError('there is no note in it')
-    if player.get_end_time() > MAX_SECONDS:
-        raise MusicError(f'it lasts {player.get_end_time():,.0f} seconds; heard or drawn are up to {MAX_SECONDS:,}')
+    if player.get_end_time() * len(player.instruments) > MAX_SECONDS:
+        raise MusicError(f'it lasts {player.get_end_time():,.0f} seconds; what can be heard and drawn is up to '
+                         f'{MAX_SECONDS // len(player.instruments):,}')
     return player
 
 
@@ -354,9 +397,16 @@ def write_wav(data, path):
 
 
 def write_png(data, path):
-    """Draws what `to_data` gives as a piano roll: seconds to the right, keys upwards.
+    """Writes the piano roll of what `to_data` gives; OSError if it cannot be written."""
+    figure = piano_roll(data)
+    with command.replacing(path) as file:
+        figure.savefig(file, format='png')
 
-    MusicError if there is nothing to see or too much; OSError if it cannot be written.
+
+def piano_roll(data):
+    """A matplotlib figure of what `to_data` gives: seconds to the right, keys upwards.
+
+    MusicError if there is nothing to see or too much.
     """
     import matplotlib.figure
     import pretty_midi
@@ -379,6 +429,5 @@ def write_png(data, path):
     axes.set_ylabel('key')
     axes.grid(alpha=0.3)
     if len(player.instruments) > 1:
-        axes.legend(loc='upper right')
-    with command.replacing(path) as file:
-        figure.savefig(file, format='png')
+        figure.legend(loc='outside upper center', ncols=6)
+    return figure

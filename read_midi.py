@@ -1,9 +1,9 @@
 """Reads a Standard MIDI File into the article's structure; nothing is lost.
 
-    python read_midi.py track1.mid            # a table of its events
-    python read_midi.py track1.mid --words    # the pseudo-words that train.py learns
+    python read_midi.py data/track1.mid            # a table of its events
+    python read_midi.py data/track1.mid --words    # the pseudo-words that train.py learns
 
-    data = read_midi('track1.mid')
+    data = read_midi('data/track1.mid')
     data['header']                            # 14 bytes: MThd, 6, format, ntrks, division
     data['tracks'][0]['header']               # 8 bytes: MTrk, length
     data['tracks'][0]['chunks'][0]            # an event; list(...) of a field gives numbers:
@@ -40,8 +40,8 @@ class MidiError(ValueError):
 
     def __init__(self, path, offset, reason):
         where = '' if offset is None else f' (byte {offset})'
+        self.path, self.offset, self.reason = str(path), offset, str(reason)
         super().__init__(f'{path}: {reason}{where}')
-        self.path, self.offset, self.reason = str(path), offset, reason
 
 
 def read_midi(path, strict=False):
@@ -71,7 +71,7 @@ def read_midi(path, strict=False):
     return parse(raw, path, strict)
 
 
-def parse(raw, path='', strict=False):
+def parse(raw, path='MIDI', strict=False):
     """The same for bytes; `path` is only what an error calls them."""
     warnings = []
 
@@ -237,6 +237,15 @@ def vlq_value(vlq):
     return value
 
 
+def text_of(body):
+    """The text (str, one line) of a meta event, whose encoding the file does not tell."""
+    try:
+        text = body.decode('utf-8')
+    except UnicodeDecodeError:
+        text = body.decode('cp932', 'replace')
+    return ''.join(c if c.isprintable() else ' ' for c in text)
+
+
 def describe(chunk):
     """What an event is, in words, for instance 'note on, channel 1: 60 64'."""
     status, body = chunk['status'][0], chunk['body']
@@ -247,12 +256,8 @@ def describe(chunk):
         return f'system {status:02x}: {body.hex(" ")}'
     kind = chunk['meta'][0]
     name = META_NAMES.get(kind, f'meta {kind:02x}')
-    if 0x01 <= kind <= 0x0f:  # text in an encoding that the file does not tell
-        try:
-            text = body.decode('utf-8')
-        except UnicodeDecodeError:
-            text = body.decode('cp932', 'replace')
-        return f'{name}: {"".join(c if c.isprintable() else " " for c in text)}'
+    if 0x01 <= kind <= 0x0f:
+        return f'{name}: {text_of(body)}'
     if kind == 0x51 and len(body) == 3 and any(body):
         return f'{name}: {60000000 / int.from_bytes(body, "big"):.6g} quarters per minute'
     if kind == 0x58 and len(body) == 4:
@@ -279,13 +284,15 @@ def main(argv=None):
     for number, offset, reason in data['warnings']:
         where = '' if number is None else f'track {number}, '
         print(f'{args.file}: {where}{reason} (byte {offset})', file=sys.stderr)
-    try:
-        if args.words:
+    if args.words:
+        try:
             words = music.to_words(data, music.track_of(data, args.track), args.events)
-            print(*words, sep='\n')
-            return 0
-    except music.MusicError as error:
-        raise MidiError(args.file, None, error) from None
+        except music.MusicError as error:
+            raise MidiError(args.file, None, error) from None
+        print(*words, sep='\n')
+        return 0
+    if args.track not in (None, 'all', *range(len(data['tracks']))):
+        raise MidiError(args.file, None, f'no track {args.track}; it has {len(data["tracks"])}, counted from 0')
     print(f'format {data["header"][9]}, {len(data["tracks"])} tracks, division {data["header"][12:].hex()}')
     print(f'{"track":>5} {"tick":>9} {"delta":>8}  event')
     for number, track in enumerate(data['tracks']):

@@ -43,6 +43,7 @@ from generate import generate, positions, use_device, written
 from rnn import RNN
 
 FILES = ('last.npz', 'best.npz', 'log', 'loss.png')  # what a run leaves in --out
+NOT_SAVED = ('gpu', 'out', 'resume')  # options of a start, not of a run
 AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
 
 
@@ -236,10 +237,15 @@ def parse(argv):
     if path.is_dir():
         path = path / 'last.npz'
     model, meta = checkpoint.load(path)
-    saved = [word for name, value in meta['options'].items() if value is not None and name in vars(args)
-             for word in ([f'--{name.replace("_", "-")}', *map(str, value)] if isinstance(value, list)
-                          else [f'--{name.replace("_", "-")}={value}'])]
+    sources = {name: meta['options'].get(name) for name in ('corpus', 'midi', 'transpose')}
+    if not sane(**sources):
+        raise checkpoint.CheckpointError(f'{path}: it does not say what it learned')
+    parser.set_defaults(**sources)
+    saved = [f'--{name.replace("_", "-")}={value}' for name, value in meta['options'].items()
+             if value is not None and name in vars(args) and name not in {*sources, *NOT_SAVED}]
     args = parser.parse_args(saved + (sys.argv[1:] if argv is None else list(argv)))
+    if args.corpus and args.midi:
+        parser.error(f'{path} is a run with --{"corpus" if sources["corpus"] else "midi"}')
     check(parser, args)
     for name in ('unit', 'batchsize', 'bproplen', 'level', 'min_count', 'val_frac', 'seed',
                  'track', 'events', 'transpose'):
@@ -252,10 +258,19 @@ def parse(argv):
 
 def check(parser, args):
     """Refuses options that do not go with the kind of what is learned."""
-    unfit = {'track', 'events', 'transpose'} if args.corpus else {'level', 'encoding'}
-    for name in sorted(unfit):
-        if getattr(args, name) != parser.get_default(name):
+    unfit = ('track', 'events', 'transpose') if args.corpus else ('level', 'encoding')
+    for name in unfit:
+        if getattr(args, name) not in (None, 'word'):
             parser.error(f'--{name} is for --{"midi" if args.corpus else "corpus"}')
+
+
+def sane(corpus, midi, transpose):
+    """Do these values, from a checkpoint that may be a stranger's, say what was learned?"""
+    if midi is None:
+        return isinstance(corpus, str) and transpose is None
+    steps = [] if transpose is None else transpose
+    return (corpus is None and isinstance(midi, list) and midi and all(isinstance(name, str) for name in midi)
+            and isinstance(steps, list) and len(steps) in (0, 2) and all(type(step) is int for step in steps))
 
 
 def default_out(args):
@@ -267,10 +282,10 @@ def old_run(args):
     """The checkpoint that a bare --resume means."""
     if args.out or args.corpus or args.midi:
         return default_out(args)
-    newest = next(checkpoint.runs(), None)
-    if newest is None:
+    runs = checkpoint.runs()
+    if not runs:
         raise checkpoint.CheckpointError('no run below result/ to resume')
-    return newest
+    return runs[0]
 
 
 @command.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError)
@@ -283,19 +298,19 @@ def main(argv=None):
 
 def learn(args, old):
     """The whole of a run: words, model, trainer, and the old run that it goes on with, if any."""
-    source = args.corpus or ' '.join(args.midi)
+    source = args.corpus or args.midi[0] + (f' and {len(args.midi) - 1} more' if args.midi[1:] else '')
     words, n_val, about = read_music(args) if args.midi else read_text(args)
     vocabulary = corpus.make_vocabulary(words, args.min_count)
     ids = corpus.encode(words, vocabulary)
     ratio = len(vocabulary) / len(ids)
-    print(f'{source}: {len(ids):,} tokens, {len(vocabulary):,} types, {ratio:.3f} types per token, '
-          f'cut by {about["cut"]}')
+    print(f'{source}: {len(ids):,} tokens, {len(vocabulary):,} types, {ratio:.3f} types per token'
+          + (f', cut by {about["cut"]}' if args.corpus else ''))
     if args.midi and ratio > music.IRREGULAR:
         print('so many different words can only be learnt by heart; another --track, a score instead '
               'of a recording, or several files have more in common')
     meta = {**about, 'vocabulary': vocabulary, 'text_sum': zlib.crc32(ids.tobytes()),
             'options': {name: value for name, value in vars(args).items()
-                        if name not in ('gpu', 'out', 'resume')}}
+                        if name not in NOT_SAVED}}
 
     numpy.random.seed(args.seed)
     if old:
@@ -335,6 +350,9 @@ def read_text(args):
 def read_music(args):
     """The same for --midi: EOS stands before, between and after the pieces."""
     pieces, setup, remarks = music.read(map(corpus.find, args.midi), args.track, args.events or 'notes')
+    if len(pieces) > 1:
+        which = 'the track with most notes' if args.track is None else f'track {args.track}'
+        remarks.append(f'{len(pieces)} pieces, of each {which}')
     print(*remarks, sep='\n')
     words = [corpus.EOS] + [word for piece in pieces for word in (*piece, corpus.EOS)]
     n_val = int(len(words) * args.val_frac)
@@ -345,7 +363,10 @@ def read_music(args):
 
 
 def also_transposed(words, low, high):
-    """The words of pieces, EOS between them, after all their transpositions by low to high semitones."""
+    """The words of pieces, EOS between them, after all their transpositions by low to high semitones.
+
+    A last piece that is cut (the rest of it is for validation) is cut in its transpositions, too.
+    """
     pieces = [list(piece) for is_end, piece in itertools.groupby(words, lambda word: word == corpus.EOS)
               if not is_end]
     moved = [music.transpose(piece, semitones) for semitones in range(min(low, high), max(low, high) + 1)

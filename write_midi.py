@@ -1,15 +1,16 @@
 """Writes the article's structure as a Standard MIDI File: read_midi.py undone, byte for byte.
 
-    python read_midi.py track1.mid --words > words.txt
+    python read_midi.py data/track1.mid --words > words.txt
     python write_midi.py words.txt out.mid
 
-    write_midi(read_midi('track1.mid'), 'copy.mid')  # the same bytes
+    write_midi(read_midi('data/track1.mid'), 'copy.mid')  # the same bytes
 """
 import argparse
 import contextlib
 import sys
 
 import command
+from read_midi import vlq_value
 
 
 def write_midi(data, path):
@@ -23,31 +24,41 @@ def write_midi(data, path):
 
 
 def to_bytes(data):
-    """The bytes of the file. Lengths and the number of tracks are counted, not copied.
+    """The bytes of the file.
 
-    Needed are 'header' and 'tracks', and of these 'chunks'; the other keys that
-    read_midi gives may be absent. A track that is added or an event that grows
-    needs no other change.
+    Needed are 'header' and 'tracks', of these 'chunks', and of a chunk its five fields;
+    what else read_midi gives may be absent. Lengths and the number of tracks are counted, and
+    'running' is heeded only where it can be, so events and tracks may be added, changed and
+    taken away.
     """
-    tracks = [_track(track) for track in data['tracks']]
-    ntrks = len(tracks) + data.get('missing', 0)
+    ntrks = len(data['tracks']) + data.get('missing', 0)
     header = data['header']
+    alien = {}
+    for chunk in data.get('alien', []):
+        alien.setdefault(chunk['track'], []).extend((chunk['header'], chunk['body']))
     parts = [header[:10], ntrks.to_bytes(2, 'big'), header[12:], data.get('header_extra', b'')]
-    alien = data.get('alien', [])
-    for number in range(len(tracks) + 1):
-        parts += [part for chunk in alien if chunk['track'] == number
-                  for part in (chunk['header'], chunk['body'])]
-        parts += tracks[number:number + 1]
+    for number, track in enumerate(data['tracks']):
+        parts += alien.get(number, [])
+        parts.append(_track(track))
+    parts += alien.get(len(data['tracks']), [])
     return b''.join(parts) + data.get('rest', b'')
 
 
 def _track(track):
     parts = []
+    last = None  # the status byte that running status would repeat
     for chunk in track['chunks']:
-        if chunk.get('running'):
-            parts += chunk['delta'], chunk['body']
+        status, length, body = chunk['status'], chunk['length'], chunk['body']
+        if status < b'\xf0':
+            if chunk.get('running') and status == last:
+                parts += chunk['delta'], body
+            else:
+                parts += chunk['delta'], status, body
+            last = status
         else:
-            parts += chunk['delta'], chunk['status'], chunk['meta'], chunk['length'], chunk['body']
+            if length and vlq_value(length) != len(body):
+                length = vlq(len(body))
+            parts += chunk['delta'], status, chunk['meta'], length, body
     body = b''.join(parts) + track.get('rest', b'')
     return b'MTrk' + (len(body) + track.get('missing', 0)).to_bytes(4, 'big') + body
 

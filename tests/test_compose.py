@@ -84,6 +84,17 @@ def test_what_is_learned(tune):
     assert n_val == int(0.05 * len(words))
 
 
+def test_performance(folder, capsys):
+    words = ['00_b0_407f', *melody([60] * 30), '00_e0_0040', '00_c0_05'] * 3
+    write_midi.write_midi(music.to_data(words), 'pedal.mid')
+    for events, known in (('notes', False), ('performance', True)):
+        train.main(['--midi', 'pedal.mid', '--events', events, *RUN, '--out', events])
+        _, meta = checkpoint.load(f'{events}/last.npz')
+        assert ({'00_b0_407f', '00_e0_0040', '00_c0_05'} <= set(meta['vocabulary'])) == known
+    generate.main(['--midi', 'out.mid', '--primer', 'pedal.mid', '--model', 'performance', '--length', '0'])
+    assert mido.MidiFile('out.mid').tracks[0][1].type == 'control_change'  # after the program
+
+
 def test_transposed_is_only_what_is_learned():
     words = ['<eos>', *melody([60, 62]), '<eos>', *melody([126]), '<eos>', *melody([64])]
     assert train.also_transposed(words, -1, 2) == [
@@ -110,6 +121,14 @@ def test_advice_for_a_recording(folder, capsys):
     assert 'by heart' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('keys, said', [(9, False), (10, True)])
+def test_advice_begins_at_a_fifth(folder, capsys, keys, said):
+    """98 words and two ends, of which 19 or 21 are different."""
+    write_midi.write_midi(music.to_data(melody([40 + n % keys for n in range(49)])), 'some.mid')
+    train.main(['--midi', 'some.mid', *RUN])
+    assert ('by heart' in capsys.readouterr().out) == said
+
+
 def test_a_resumed_run_equals_an_unbroken_one(tune):
     options = ['--midi', 'tune.mid', '--transpose', '-1', '1', '--track', '0', '--events', 'notes']
     train.main([*options, *TINY, '--out', 'whole'])
@@ -133,6 +152,7 @@ def test_resume_finds_the_run_of_the_file(composer, small_text, capsys):
 
 @pytest.mark.parametrize('options, expected, said', [
     (['--midi', 'absent.mid'], 1, 'absent.mid'), (['--midi', 'empty'], 1, 'empty'),
+    (['--midi', 'broken'], 1, 'broken'), (['--midi', ''], 1, 'empty'),
     (['--midi', 'text.mid'], 1, 'MThd'), (['--midi', 'tune.mid', '--track', '5'], 1, 'no track 5'),
     (['--midi', 'tune.mid', '--track', 'one'], 2, 'one'), (['--midi'], 2, '--midi'),
     (['--midi', 'tune.mid', '--corpus', 'text.mid'], 2, 'not allowed'),
@@ -144,6 +164,8 @@ def test_resume_finds_the_run_of_the_file(composer, small_text, capsys):
     (['--midi', 'tune.mid', '--transpose', '0', '200'], 2, '200')])
 def test_wrong_calls_of_train(tune, capsys, options, expected, said):
     (tune.parent / 'empty').mkdir()
+    (tune.parent / 'broken').mkdir()
+    (tune.parent / 'broken' / 'a.mid').write_bytes(b'MThd')
     (tune.parent / 'text.mid').write_text('no music')
     assert said in failed(capsys, expected, train, *options)
 
@@ -182,9 +204,45 @@ def test_greedy_words_are_what_the_network_says(composer):
 def test_start(composer, capsys):
     generate.main(['--midi', 'out.mid', '--start', '00_90_4050', '60_80_4040', 'A4', '--length', '0'])
     assert words_in('out.mid') == ['00_90_4050', '60_80_4040', '00_90_4550', '60_80_4540']
-    for start in ('D9', '00_90_4051', 'ホームズ', '00_90_40zz', '<unk>'):
+    for start in ('D9', '00_90_4051', 'ホームズ', '00_90_40zz', '<unk>', '<eos>'):
         said = failed(capsys, 2, generate, '--midi', 'out.mid', '--start', start)
         assert start in said and '00_90_' in said
+
+
+def test_sampling_options_and_unknown_words(tune):
+    write_midi.write_midi(music.to_data([*melody([60, 62, 64] * 40), *melody([70])], SETUP), 'rare.mid')
+    train.main(['--midi', 'rare.mid', '--min-count', '2', *RUN])
+
+    def piece(*options):
+        code(generate, '--midi', 'out.mid', '--length', '60', '--seed', '3', '--start', 'C4', *options)
+        return words_in('out.mid')[:61]
+    greedy = piece('--temperature', '0')
+    assert piece('--top-k', '1') == piece('--top-p', '1e-9') == greedy != piece()
+    assert '<unk>' not in piece('--temperature', '100')  # never drawn, or writing would fail
+    assert piece('--stop', '00_90_3c50', '--temperature', '9')[1:].index('00_90_3c50') >= 0
+
+
+def test_default_lengths(composer, small_text, monkeypatch):
+    train.main(['--corpus', 'small.txt', *RUN])
+    lengths, real = [], generate.generate
+
+    def spy(model, start, length, *args, **options):
+        lengths.append(length)
+        return real(model, start, 3, *args, **options)
+    monkeypatch.setattr(generate, 'generate', spy)
+    generate.main(['--midi', 'out.mid', '--start', 'C4', '--best'])
+    generate.main([])
+    assert lengths == [500, 100]
+
+
+def test_primer_takes_the_track_that_was_learned(folder, capsys):
+    train.main(['--midi', 'track1.mid', '--track', '3', *RUN])
+    capsys.readouterr()
+    assert generate.main(['--midi', 'out.mid', '--primer', 'track1.mid', '--length', '0']) == 0
+    assert 'of the first' not in capsys.readouterr().err
+    assert all(word.split('_')[1] in ('92', '82') for word in words_in('out.mid'))
+    assert generate.main(['--midi', 'again.mid', '--primer', 'out.mid', '--length', '0']) == 0
+    assert words_in('again.mid') == words_in('out.mid')[:16]  # it has only one track
 
 
 def test_primer(composer, capsys):
@@ -236,6 +294,25 @@ def test_each_kind_finds_its_newest_model(composer, small_text, capsys):
     assert not (small_text.parent / 'nothing.mid').exists()
 
 
+def test_a_damaged_run_is_passed_over_and_said(composer, capsys):
+    (composer.parent / 'newer').mkdir()
+    (composer.parent / 'newer' / 'last.npz').write_bytes(b'PK')
+    capsys.readouterr()
+    assert generate.main(['--midi', 'out.mid', '--start', 'C4']) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert 'left out: ' in said[0] and 'newer' in said[0] and 'tune' in said[1]
+
+
+def test_a_run_with_the_other_kind(composer, small_text, capsys):
+    assert 'run with --midi' in failed(capsys, 2, train, '--resume', composer, '--corpus', 'small.txt')
+
+
+def test_names_that_begin_with_a_dash(tune):
+    tune.rename(tune.with_name('-d.mid'))
+    assert train.main(['--midi=-d.mid', *RUN]) == 0
+    assert train.main(['--resume', 'result/-d', '--epoch', '2']) == 0
+
+
 def test_no_model_of_the_kind(composer, capsys):
     assert '--corpus holmes.txt' in failed(capsys, 1, generate, '--start', 'cat')
 
@@ -245,16 +322,20 @@ def test_no_model_of_the_kind(composer, capsys):
     (['--midi', 'out.mid', '--out', 'x'], 2, '--out'), (['--midi', 'out.mid', '--wakati'], 2, '--wakati'),
     (['--midi', 'out.mid', '--start', 'C4', '--primer', 'tune.mid'], 2, '--primer'),
     (['--midi', 'out.mid', '--primer', 'absent.mid'], 1, 'absent.mid'),
-    (['--midi', 'out.mid', '--stop', '00_90_0000'], 2, '00_90_0000')])
+    (['--midi', 'out.mid', '--stop', '00_90_0000'], 2, '00_90_0000'),
+    (['--midi', '.'], 2, "'.'"), (['--midi', ''], 2, "''"), (['--wav', '/'], 2, "'/'"),
+    (['--midi', 'a', '--wav', './a'], 2, 'file of its own'),
+    (['--midi', 'tune.mid', '--primer', 'tune.mid'], 2, 'file of its own')])
 def test_wrong_calls_of_generate(composer, capsys, options, expected, said):
     assert said in failed(capsys, expected, generate, *options)
 
 
 def test_a_piece_without_a_note(composer, capsys):
     capsys.readouterr()
-    assert code(generate, '--midi', 'out.mid', '--length', '0') == 1
-    assert '--seed' in capsys.readouterr().err.splitlines()[-1]
-    assert not (composer.parent.parent / 'out.mid').exists()
+    assert code(generate, '--midi', 'out.mid', '--length', '0', '--num', '2') == 1
+    assert [line for line in capsys.readouterr().err.splitlines() if '--seed' in line][1:] == [
+        f'generate.py: the model ended piece {n} before its first note; try another --seed' for n in (1, 2)]
+    assert not list(composer.parent.parent.glob('out*'))
 
 
 def test_a_folder_that_does_not_exist(composer, capsys):
@@ -263,20 +344,45 @@ def test_a_folder_that_does_not_exist(composer, capsys):
     assert 'absent' in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize('change', [{'division': '0000'}, {'events': {'c0': 'ff2f00'}}, {'events': 3}])
-def test_a_strangers_checkpoint_with_an_impossible_setup(composer, capsys, change):
+def strange(composer, **changes):
+    """A checkpoint odd.npz, as from a stranger, with other entries in its meta."""
     model, meta = checkpoint.load(composer / 'last.npz')
     del meta['format'], meta['n_units']
-    checkpoint.save('odd.npz', model, {**meta, 'music': {**meta['music'], **change}})
-    code(generate, '--midi', 'out.mid', '--model', 'odd.npz', '--length', '3')
+    checkpoint.save('odd.npz', model, {**meta, **changes})
+
+
+@pytest.mark.parametrize('setup', [{'division': '0000', 'events': {}}, {'division': '0060', 'events': {'c0': 'ff2f00'}},
+                                   {'division': '0060', 'events': 3}, {'division': '0060'}, {}])
+@pytest.mark.parametrize('start', [['--start', 'C4'], ['--primer', 'tune.mid']])
+def test_a_strangers_setup(composer, capsys, setup, start):
+    strange(composer, music=setup)
+    assert code(generate, '--midi', 'out.mid', '--model', 'odd.npz', *start) == 1
     assert 'impossible' in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_strangers_checkpoint_with_words_that_are_none(composer, capsys):
-    model, meta = checkpoint.load(composer / 'last.npz')
-    del meta['format'], meta['n_units']
+def test_a_strangers_words(composer, capsys):
+    _, meta = checkpoint.load(composer / 'last.npz')
     words = [f'word{n}' for n in range(len(meta['vocabulary']))]
-    checkpoint.save('odd.npz', model, {**meta, 'vocabulary': ['<eos>', *words[1:]]})
-    assert code(generate, '--midi', 'out.mid', '--model', 'odd.npz', '--length', '30', '--seed', '0') == 1
+    strange(composer, vocabulary=['<eos>', *words[1:]])
+    assert code(generate, '--midi', 'out.mid', '--model', 'odd.npz', '--seed', '0') == 1
     assert 'not a music word' in capsys.readouterr().err.splitlines()[-1]
-    assert code(generate, '--midi', 'out.mid', '--model', 'odd.npz', '--primer', 'tune.mid') == 1
+    assert 'no music word' in failed(capsys, 1, generate, '--midi', 'out.mid', '--model', 'odd.npz',
+                                     '--primer', 'tune.mid')
+    strange(composer, vocabulary=words)
+    assert '<eos>' in failed(capsys, 1, generate, '--midi', 'out.mid', '--model', 'odd.npz')
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'midi': []}, {'midi': 'tune.mid'}, {'midi': [3]}, {'midi': ['tune.mid'], 'corpus': 'x'}, {'corpus': 3},
+    {'midi': ['tune.mid'], 'transpose': [1]}, {'midi': ['tune.mid'], 'transpose': ['0', '--out']},
+    {'midi': ['tune.mid'], 'transpose': 3}, {'corpus': 'x', 'transpose': [0, 1]}])
+def test_a_strangers_options(composer, capsys, options):
+    strange(composer, options=options)
+    assert 'odd.npz' in failed(capsys, 1, train, '--resume', 'odd.npz')
+
+
+def test_a_stranger_does_not_choose_where_files_go(composer, folder, capsys):
+    _, meta = checkpoint.load(composer / 'last.npz')
+    strange(composer, options={**meta['options'], 'out': 'elsewhere', 'midi': ['tune.mid', '--out', 'elsewhere']})
+    code(train, '--resume', 'odd.npz', '--epoch', '9')
+    assert not (folder / 'elsewhere').exists()

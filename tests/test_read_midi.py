@@ -300,6 +300,18 @@ def test_stray_bytes():
     assert to_bytes(data) == raw
 
 
+def test_a_header_that_is_too_short_and_chunks_that_are_none():
+    raw = HEADER[:7] + b'\5' + HEADER[8:] + b'MTrk\0\0\0\4' + END
+    data = parse(raw)
+    assert data['warnings'][0][:2] == (None, 4) and len(data['tracks']) == 1 and to_bytes(data) == raw
+    for chunk in (b'XFIH\0\0\1\0', b'XF\0H\0\0\0\0', b'\xe9FIH\0\0\0\0'):  # too long, no names
+        raw = HEADER + chunk + b'MTrk\0\0\0\4' + END
+        data = parse(raw)
+        assert data['alien'] == [{'track': 0, 'header': b'', 'body': chunk}] and len(data['tracks']) == 1
+        assert [(track, offset) for track, offset, _ in data['warnings']] == [(0, 14)]
+        assert to_bytes(data) == raw
+
+
 @pytest.mark.parametrize('length', ['ff ff ff ff', '7f ff ff ff', '00 01 00 00'])
 def test_claimed_lengths_take_no_memory(length):
     raw = HEADER + b'MTrk' + bytes.fromhex(length) + b'\0\xff\1\xff\xff\xff\x7fA'
@@ -349,6 +361,25 @@ def test_an_edited_file_gets_the_right_lengths(tmp_path):
     data['tracks'].append({'chunks': [dict(delta=b'\0', status=b'\xff', meta=b'\x2f', length=b'\0', body=b'')]})
     write_midi.write_midi(data, tmp_path / 'out.mid')
     assert (tmp_path / 'out.mid').read_bytes() == file(dump('00 90 3c 40') + END, END)
+
+
+def test_edited_events_get_the_right_lengths():
+    data = parse(file(dump('00 ff 01 01 41  00 f0 80 02 01 f7') + END))
+    text, sysex, _ = data['tracks'][0]['chunks']
+    text['body'], sysex['body'] = bytes(200), b'\x7e\xf7\xf7'
+    assert to_bytes(data) == file(dump('00 ff 01 81 48') + bytes(200) + dump('00 f0 03 7e f7 f7') + END)
+
+
+def test_running_status_is_written_only_where_it_means_the_same():
+    data = parse(file(dump('00 90 3c 40  10 3c 00  00 c0 05  00 06  00 90 3d 40  10 3d 00') + END))
+    del data['tracks'][0]['chunks'][4]
+    assert to_bytes(data) == file(dump('00 90 3c 40  10 3c 00  00 c0 05  00 06  10 90 3d 00') + END)
+
+
+def test_many_chunks_take_their_time_and_not_its_square():
+    """1 MB of empty chunks in turn; a quadratic writer would take minutes."""
+    raw = HEADER + b'MTrk\0\0\0\0XFIH\0\0\0\0' * 65536
+    assert to_bytes(parse(raw)) == raw
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
@@ -433,12 +464,42 @@ def test_the_table_and_the_words(folder):
         header=HEADER[:12] + b'\0\x60')
 
 
+def test_what_the_table_says_of_each_kind():
+    track = dump('''
+        00 ff 58 04 06 03 24 08   00 ff 03 06''') + '主旋律'.encode('cp932') + dump('00 ff 05 03') + 'あ'.encode() + dump('''
+        00 ff 60 02 01 ff    00 f0 02 7e f7    00 e5 00 40    00 c9 05   00 ff 51 03 00 00 00''') + END
+    assert [read_midi.describe(chunk) for chunk in chunks(track)] == [
+        'time signature: 6/8', 'name: 主旋律', 'lyric: あ', 'meta 60: 01 ff', 'system f0: 7e f7',
+        'pitch bend, channel 6: 0 64', 'program, channel 10: 5', 'tempo: 00 00 00', 'end of track']
+
+
+def test_warnings_go_to_stderr_and_strict_makes_them_errors(folder):
+    (folder / 'cut.mid').write_bytes(SONG[:-2])
+    lenient, strict = run(read_midi, 'cut.mid'), run(read_midi, 'cut.mid', '--strict')
+    assert lenient.returncode == 0 and 'note on' in lenient.stdout and lenient.stderr.count('\n') == 2
+    assert strict.returncode == 1 and strict.stdout == '' and strict.stderr.count('\n') == 1
+
+
+def test_words_from_powershell(folder):
+    (folder / 'words.txt').write_text('00_90_4564\n60_80_4540\n', encoding='utf-16')
+    assert run(write_midi, 'words.txt', 'out.mid').returncode == 0
+    assert run(read_midi, 'out.mid', '--words').stdout.split() == ['00_90_4564', '60_80_4540']
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='there is no /dev/stdout')
+def test_a_pipe_is_written_to_as_it_is(folder):
+    done = subprocess.run([sys.executable, write_midi.__file__, '-', '/dev/stdout'], input=b'00_90_4564 60_80_4540',
+                          capture_output=True)
+    assert done.stdout.startswith(b'MThd') and done.returncode == 0, done.stderr
+
+
 def test_commands_fail_in_one_line(folder):
     (folder / 'song.mid').write_bytes(SONG)
     (folder / 'words.txt').write_text('00_90_4564 00_90_4580')
     for program, args, said in [(read_midi, ['absent.mid'], 'absent.mid'),
                                 (read_midi, ['song.mid', '--words', '--track', '2'], 'no track 2'),
                                 (read_midi, ['song.mid', '--words', '--track', '0'], 'no notes'),
+                                (read_midi, ['song.mid', '--track', '2'], 'no track 2'),
                                 (write_midi, ['words.txt', 'out.mid'], '00_90_4580'),
                                 (write_midi, ['absent.txt', 'out.mid'], 'absent.txt'),
                                 (write_midi, ['song.mid', 'out.mid'], 'MThd'),
