@@ -1,4 +1,4 @@
-# make demo    install into .venv, train on data/holmes.txt, write from ホームズ
+# make demo    install into .venv, learn data/holmes.txt and data/track1.mid, write and compose
 # make test    install into .venv, run the tests
 # make PYTHON=python3.12 ...    with another interpreter (3.10 to 3.13)
 
@@ -9,6 +9,8 @@ INSTALLED = .venv/installed-$(notdir $(PYTHON))
 demo: $(INSTALLED)
 	$(BIN)/python train.py --corpus holmes.txt --epoch 25 --out result/demo
 	$(BIN)/python generate.py --start ホームズ --model result/demo
+	$(BIN)/python train.py --midi track1.mid --out result/demo-music
+	$(BIN)/python generate.py --midi result/demo.mid --wav result/demo.wav --plot result/demo.png --model result/demo-music
 
 test: $(INSTALLED)-tests
 	$(BIN)/python -m pytest

@@ -1,8 +1,8 @@
 """Music as words and back; a piece as sound and as a picture.
 
-    pieces, setup, notes = read(['track1.mid'])     # files ► lists of pseudo-words
-    pieces[0]                                       # ['00_90_4564', '8360_80_4540', ...]
-    data = to_data(pieces[0], setup)                # ► the structure of read_midi.py
+    pieces, setup, remarks = read(['data/track1.mid'])  # files ► lists of pseudo-words
+    pieces[0]                                          # ['00_90_4560', '8360_80_4540', ...]
+    data = to_data(pieces[0], setup)                   # ► the structure of read_midi.py
     write_wav(data, 'out.wav'); write_png(data, 'out.png')
 
 A pseudo-word delta_status_data is one event in the hex digits of its bytes in the

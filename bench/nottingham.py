@@ -1,0 +1,159 @@
+"""The network against a 5-gram model on the jigs of the Nottingham collection.
+
+    python bench/nottingham.py FOLDER [options of train.py]
+
+FOLDER holds the melodies as .mid (MIDI/melody of https://github.com/jukedeck/nottingham-dataset).
+Sorted by name, tune 1, 11, 21, ... is for the test, tune 2, 12, 22, ... for validation, the rest
+to learn from; a melody that equals an earlier one, also transposed, goes where that one is. Both
+models see the same words, with those that occur once in what the network learns from as <unk>, and
+are asked for every word of the test tunes and for the end of each tune.
+
+The 5-gram model is interpolated with absolute discounting (Ney, Essen and Kneser 1994), the
+discounts of its five orders, whether its lower orders count contexts instead of occurrences
+(Kneser and Ney 1995), and whether it learns from transposed tunes, too, where the network
+does, are chosen on the validation tunes. So is the network's epoch.
+"""
+import argparse
+import collections
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import train  # first: it prepares chainer's import
+
+import chainer
+import numpy
+
+import checkpoint
+import corpus
+import music
+from rnn import RNN
+
+ORDER = 5
+
+
+def split(paths):
+    """(tunes to learn from, to validate, to test), lists of lists of words, and their setup."""
+    pieces, setup, _ = music.read(paths)
+    sides = {0: [], 1: [], 2: []}
+    seen = {}
+    for number, words in enumerate(pieces):
+        first_key = int(words[0].split('_')[2][:2], 16)
+        melody = tuple(music.transpose(words, 60 - first_key))
+        side = seen.setdefault(melody, {0: 2, 1: 1}.get(number % 10, 0))
+        sides[side].append(words)
+    return sides[0], sides[1], sides[2], setup
+
+
+def flat(tunes):
+    """One list of words, EOS before, between and after the tunes."""
+    return [corpus.EOS] + [word for tune in tunes for word in (*tune, corpus.EOS)]
+
+
+class NGrams:
+    """Counts of n-grams and of their contexts in ids (list of int), orders 1 to ORDER."""
+
+    def __init__(self, ids, n_vocab, continuation):
+        self.n_vocab = n_vocab
+        self.count = [collections.Counter() for _ in range(ORDER)]
+        for n in range(ORDER):
+            grams = zip(*(ids[i:] for i in range(n + 1)))
+            self.count[n].update(grams)
+        if continuation:  # how many different words stand before, not how often
+            for n in range(ORDER - 1):
+                self.count[n] = collections.Counter(gram[1:] for gram in self.count[n + 1])
+        self.total = [collections.Counter() for _ in range(ORDER)]
+        self.kinds = [collections.Counter() for _ in range(ORDER)]
+        for n in range(ORDER):
+            for gram, count in self.count[n].items():
+                self.total[n][gram[:-1]] += count
+                self.kinds[n][gram[:-1]] += 1
+
+    def look_up(self, ids):
+        """(3, ORDER, N - 1) counts of n-gram, context and its different successors for ids[1:]."""
+        table = numpy.zeros((3, ORDER, len(ids) - 1))
+        for i in range(1, len(ids)):
+            for n in range(min(ORDER, i + 1)):
+                gram = tuple(ids[i - n:i + 1])
+                table[:, n, i - 1] = (self.count[n][gram], self.total[n][gram[:-1]],
+                                      self.kinds[n][gram[:-1]])
+        return table
+
+    def perplexity(self, table, discounts):
+        """Of the words that `table` was looked up for."""
+        p = numpy.full(table.shape[2], 1 / self.n_vocab)
+        for (count, total, kinds), discount in zip(table.transpose(1, 0, 2), discounts):
+            known = numpy.maximum(total, 1)
+            interpolated = numpy.maximum(count - discount, 0) / known + discount * kinds / known * p
+            p = numpy.where(total > 0, interpolated, p)
+        return numpy.exp(-numpy.log(p).mean())
+
+
+def five_gram(texts, validation, test, n_vocab):
+    """(validation perplexity, test perplexity, what was chosen) of the best 5-gram model.
+
+    texts: dict of what there is to learn from, name: ids.
+    """
+    found = []
+    for name, learned in texts.items():
+        for continuation in (False, True):
+            model = NGrams(learned, n_vocab, continuation)
+            table = model.look_up(validation)
+            discounts = [0.5] * ORDER
+            for _ in range(3):  # one order after the other
+                for n in range(ORDER):
+                    discounts[n] = min(numpy.arange(0.02, 1, 0.02), key=lambda d: model.perplexity(
+                        table, discounts[:n] + [d] + discounts[n + 1:]))
+            found.append((model.perplexity(table, discounts),
+                          model.perplexity(model.look_up(test), discounts),
+                          f'{name}, counts {"contexts" if continuation else "occurrences"}, discounts '
+                          + ' '.join(f'{d:.2f}' for d in discounts)))
+    return min(found)
+
+
+def perplexity(model, ids):
+    """Of ids[1:] under the network, read in one stream from a fresh state."""
+    model.initialize_state(1)
+    loss = 0
+    with chainer.no_backprop_mode(), chainer.using_config('train', False):
+        for x, t in zip(ids, ids[1:]):
+            loss += float(model.forward(numpy.array([x], 'i'), numpy.array([t], 'i'))[0].array)
+    return numpy.exp(loss / (len(ids) - 1))
+
+
+def main():
+    parser = argparse.ArgumentParser(description='The network against a 5-gram model on the Nottingham jigs.')
+    parser.add_argument('folder', type=pathlib.Path)
+    args, options = parser.parse_known_args()
+    paths = sorted(args.folder.glob('jigs*.mid'))
+    args, _ = train.parse(['--midi', *map(str, paths), '--min-count', '2', '--out', 'result/nottingham',
+                           *options])
+    learned, validation, test, setup = split(paths)
+    print(f'{len(paths)} tunes: {len(learned)} to learn from, {len(validation)} to validate, {len(test)} to test')
+    plain, validation, test = flat(learned), flat(validation), flat(test)
+    learned = train.also_transposed(plain, *args.transpose) if args.transpose else plain
+    vocabulary = corpus.make_vocabulary(learned, args.min_count)
+    plain, learned, validation, test = (corpus.encode(words, vocabulary)
+                                        for words in (plain, learned, validation, test))
+    print(f'{len(learned):,}, {len(validation):,} and {len(test):,} words, {len(vocabulary):,} types')
+
+    numpy.random.seed(args.seed)
+    model = RNN(len(vocabulary), args.unit)
+    meta = {'kind': 'music', 'cut': 'space', 'music': setup, 'vocabulary': vocabulary, 'text_sum': 0,
+            'options': {'midi': [str(args.out)]}}
+    train.move_aside(args.out)
+    trainer = train.make_trainer(model, train.Streams(learned, args.batchsize, args.bproplen),
+                                 train.Streams(validation, args.batchsize, args.bproplen, repeat=False),
+                                 meta, args)
+    train.run(trainer, args)
+    best, meta = checkpoint.load(args.out / 'best.npz')
+
+    texts = {'tunes as they are': plain.tolist(), 'tunes with all transpositions': learned.tolist()}
+    print('5-gram: validation perplexity {:.3f}, test perplexity {:.3f} ({})'.format(
+        *five_gram(texts, validation.tolist(), test.tolist(), len(vocabulary))))
+    print(f'network: validation perplexity {perplexity(best, validation):.3f}, '
+          f'test perplexity {perplexity(best, test):.3f} (epoch {meta["epoch"]})')
+
+
+if __name__ == '__main__':
+    main()
