@@ -1,4 +1,5 @@
 """train.py --midi and generate.py --midi: the article's second experiment."""
+import json
 import pathlib
 import re
 import wave
@@ -381,8 +382,20 @@ def test_a_strangers_options(composer, capsys, options):
     assert 'odd.npz' in failed(capsys, 1, train, '--resume', 'odd.npz')
 
 
-def test_a_stranger_does_not_choose_where_files_go(composer, folder, capsys):
-    _, meta = checkpoint.load(composer / 'last.npz')
-    strange(composer, options={**meta['options'], 'out': 'elsewhere', 'midi': ['tune.mid', '--out', 'elsewhere']})
-    code(train, '--resume', 'odd.npz', '--epoch', '9')
-    assert not (folder / 'elsewhere').exists()
+def test_a_stranger_does_not_choose_where_files_go(composer, folder):
+    (folder / 'theirs').mkdir()
+    with numpy.load(composer / 'last.npz') as npz:
+        arrays = dict(npz)
+    meta = json.loads(arrays['meta'].tobytes())
+    meta['options'].update(out='elsewhere', gpu=3)
+    arrays['meta'] = numpy.frombuffer(json.dumps(meta).encode(), 'u1')
+    numpy.savez(folder / 'theirs' / 'last.npz', **arrays)
+    assert train.main(['--resume', 'theirs', '--epoch', '4']) == 0
+    assert checkpoint.load('theirs/last.npz')[1]['epoch'] == 4 and not (folder / 'elsewhere').exists()
+
+
+def test_music_without_its_setup_is_no_checkpoint(composer, capsys):
+    model, meta = checkpoint.load(composer / 'last.npz')
+    del meta['format'], meta['n_units'], meta['music']
+    checkpoint.save('odd.npz', model, meta)
+    assert 'no music' in failed(capsys, 1, generate, '--midi', 'out.mid', '--model', 'odd.npz')

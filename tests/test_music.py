@@ -62,6 +62,12 @@ def test_all_tracks_in_the_order_of_time():
                                     '00_89_2640']
 
 
+def test_all_tracks_interleaved():
+    raw = song('10 90 45 64  20 80 45 40', '08 91 30 64  08 81 30 40  20 91 31 64', '30 c2 05  00 82 01 00')
+    assert words_of(raw, 'all') == ['08_91_3064', '08_90_4564', '00_81_3040', '20_80_4540', '00_91_3164',
+                                    '00_82_0100']  # at one tick in the order of the tracks
+
+
 def test_which_track():
     data = read_midi.parse(TWO)
     assert music.note_counts(data) == [0, 1, 2]
