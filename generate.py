@@ -119,9 +119,17 @@ def check(parser, args, outputs):
         parser.error('--primer and --start: one beginning is enough')
     if args.no_primer and not args.primer:
         parser.error('--no-primer without --primer')
-    for name in outputs:
-        if not pathlib.Path(name).name:
-            parser.error(f'{name!r} is not the name of a file')
+    for option, endings in (('midi', ('.mid', '.midi')), ('wav', ('.wav',)), ('plot', ('.png',))):
+        name = getattr(args, option)
+        if name is None:
+            continue
+        path = pathlib.Path(name)
+        if not path.name or path.is_dir():
+            parser.error(f'--{option} {name!r} is not the name of a file')
+        if path.suffix and path.suffix.lower() not in endings:
+            parser.error(f'--{option} {name!r}: its name should end in {endings[0]}')
+        if not path.parent.is_dir():
+            parser.error(f'--{option} {name!r}: there is no folder {path.parent}')
     files = [os.path.realpath(name) for name in (*outputs, *filter(None, [args.primer]))]
     if len(set(files)) < len(files):
         parser.error('--midi, --wav, --plot and --primer: each needs a file of its own')
@@ -153,7 +161,7 @@ def save_music(start, texts, setup, args):
     pieces = [music.to_data([*start, *piece(text, args.stop)], setup) for text in texts]
     silent = [n for n, data in enumerate(pieces, 1) if not any(music.note_counts(data))]
     for n in silent:
-        print(f'generate.py: the model ended piece {n} before its first note; try another --seed',
+        print(f'generate.py: the model ended piece {n} before its first note; try another --seed or a larger --length',
               file=sys.stderr)
     for name, write in ((args.midi, write_midi), (args.wav, music.write_wav), (args.plot, music.write_png)):
         for n, data in enumerate(pieces, 1):
@@ -204,16 +212,19 @@ def use_device(model, gpu):
 def choose_checkpoint(model, best, kind):
     """The path of the checkpoint that --model and --best mean; CheckpointError if none."""
     if model is None:
+        others = []
         for path in checkpoint.runs():
             try:
                 if checkpoint.kind_of(path) == kind:
                     break
+                others.append(path)
             except checkpoint.CheckpointError as error:
                 print(f'left out: {error}', file=sys.stderr)
         else:
-            raise checkpoint.CheckpointError(
-                f'no model of {kind} below result/; train one: python train.py '
-                + ('--midi track1.mid' if kind == 'music' else '--corpus holmes.txt'))
+            advice = ('train one: python train.py --midi track1.mid' if kind == 'music' else
+                      f'--midi out.mid composes with {others[0]}' if others else
+                      'train one: python train.py --corpus holmes.txt')
+            raise checkpoint.CheckpointError(f'no model of {kind} below result/; {advice}')
     else:
         path = pathlib.Path(model)
         if path.is_dir():
@@ -251,9 +262,11 @@ def start_music(args, meta):
     words = [word for given in args.start for word in given.split()]
     for n, word in enumerate(words):
         if word not in vocabulary or word in (corpus.EOS, corpus.UNK):
-            words[n] = music.pitch_word(word, vocabulary)
+            pitches = music.pitch_words(vocabulary)
+            words[n] = pitches.get(music.key_of(word))
             if words[n] is None:
-                refuse(unknown_word(word, [w for w in vocabulary if w not in (corpus.EOS, corpus.UNK)]))
+                refuse(f'the model knows no {word!r}; its notes are {" ".join(map(music.name_of, pitches))}, '
+                       f'and its words such as {" ".join([*pitches.values()][:1])}')
     if args.primer:
         words = primer(corpus.find(args.primer), meta)
         unknown = [n for n, word in enumerate(words) if word not in vocabulary]

@@ -12,6 +12,7 @@ off, channel 1, key 45 (A4), velocity 40; all numbers are hexadecimal.
 """
 import collections
 import io
+import math
 import pathlib
 import re
 import wave
@@ -30,6 +31,7 @@ ENDINGS = {'.mid', '.midi', '.kar', '.rmi', '.smf'}
 MAX_SECONDS = 3600  # of all instruments together: pretty_midi takes up to 2 GB for them
 RATE = 22050        # samples per second: enough for sines; FluidSynth's instruments get twice that
 
+_NOTES = ['C', 'C#', 'D', 'D#', 'E', 'F', 'F#', 'G', 'G#', 'A', 'A#', 'B']
 _WORD = re.compile('((?:[89a-f][0-9a-f]){0,3}[0-7][0-9a-f])'
                    '_([89be][0-9a-f]_(?:[0-7][0-9a-f]){2}|c[0-9a-f]_[0-7][0-9a-f])')
 _SETUP = re.compile('ff5103(?!000000)[0-9a-f]{6}|ff5804(?!00)[0-9a-f]{2}0[0-9a-f]{5}|c[0-9a-f][0-7][0-9a-f]')
@@ -52,7 +54,7 @@ def track_option(text):
     return text if text == 'all' else int(text)
 
 
-track_option.__name__ = 'track'  # argparse names it in "invalid track value"
+track_option.__name__ = 'track number'  # argparse names it in "invalid track number value"
 
 
 def track_of(data, track=None):
@@ -156,13 +158,14 @@ def setup_of(data, track):
 
 
 def check_setup(setup):
-    """Its division as of `division_of` and its events as bytes; MusicError if it is none.
+    """The division, as of `division_of`, and the events, as bytes, of a setup; MusicError if it is none.
 
     A setup may come from a stranger's checkpoint.
     """
     try:
         events = list(setup['events'].values())
-        if not all(map(_SETUP.fullmatch, events)):
+        longest = setup.get('longest', 1)
+        if not all(map(_SETUP.fullmatch, events)) or type(longest) is not int or not 0 < longest < 1 << 28:
             raise ValueError
         return (division_of({'header': bytes(12) + bytes.fromhex(setup['division'])}),
                 [bytes.fromhex(event) for event in events])
@@ -173,6 +176,7 @@ def check_setup(setup):
 def read(paths, track=None, events='notes', setup=None):
     """The pieces in files and folders: (list of lists of words, setup, list of remarks).
 
+    To the setup comes 'longest', the ticks of their longest note.
     track: an int, 'all', or None, the track with most notes of each file. setup: one to
     go on with; or None: that of the first piece, with the programs of channels that only later
     ones use. All pieces count time as the setup does or, without one, as most of them do.
@@ -210,7 +214,7 @@ def read(paths, track=None, events='notes', setup=None):
             _, offset, reason = data['warnings'][0]
             remarks.append(f'{path}: {reason} (byte {offset}); warnings: {len(data["warnings"])}')
         if len(files) == 1:
-            remarks.append(_which(data, chosen))
+            remarks += _which(data, chosen)
     if setup:
         division = check_setup(setup)[0]
     elif found:
@@ -232,16 +236,17 @@ def read(paths, track=None, events='notes', setup=None):
         setup = {**setup, 'events': {**other['events'], **setup['events']}}
     if not pieces:
         raise MusicError(f'{files[0][0].parent}: no MIDI file in it can be used')
+    setup['longest'] = max([1, *map(longest_note, pieces)])
     if converted:
         remarks.append(f'{converted} of {len(pieces)} pieces counted time in other units: converted')
     return pieces, setup, remarks
 
 
 def _which(data, track):
-    """Which track is learned and what the others are, in a line."""
-    listed = [f'{number} {track_name(other)!r} with {count:,}' for number, (other, count)
+    """Which track is learned and what there is, in lines (list of str)."""
+    listed = [f'  track {number} {track_name(other)!r}: {count:,} notes' for number, (other, count)
               in enumerate(zip(data['tracks'], note_counts(data))) if count]
-    return f'learning track {track}; tracks and their notes: {", ".join(listed)}'
+    return listed + [f'learning track {track}']
 
 
 def transpose(words, semitones):
@@ -266,38 +271,72 @@ def parse_word(word):
     if match and not match[1].startswith('80'):
         status, body = match[2].split('_')
         return vlq_value(bytes.fromhex(match[1])), bytes.fromhex(status), bytes.fromhex(body)
-    raise MusicError(f'{word[:40]!r} is not a music word; such a word is 00_90_4564: delta, status '
+    raise MusicError(f'{word[:40]!r} is not a music word; such a word is 00_90_4560: delta, status '
                      '8n 9n Bn Cn or En, data bytes below 80, in lower-case hex')
 
 
 def to_data(words, setup=None):
     """The structure of read_midi.py, format 0, of a list of pseudo-words.
 
-    setup: as from `setup_of` (default: 480 ticks per quarter, nothing else). Notes
-    that still sound after the last word end a quarter later. MusicError if a word or
-    the setup is impossible.
+    setup: as from `setup_of` (default: 480 ticks per quarter, nothing else). With 'longest'
+    in it, no note sounds longer: what the model forgets to end is ended then. Notes that
+    still sound after the last word end a quarter later. MusicError if a word or the setup is
+    impossible.
     """
     if setup is None:
         setup = {'division': '01e0', 'events': {}}
     division, first = check_setup(setup)
-    chunks = [_event(vlq(0), event) for event in first]
-    sounding = {}  # how often each key of each channel is held
+    longest = setup.get('longest', math.inf)
+    timed = []  # (tick, bytes from the status on)
+    tick = 0
+    sounding = collections.defaultdict(list)  # (channel, key): when its notes began
+    begun = collections.deque()  # (tick, channel, key) of all notes, the oldest first
+
+    def end_overdue(now):
+        while begun and begun[0][0] + longest < now:
+            start, channel, key = begun.popleft()
+            if start in sounding[channel, key]:
+                sounding[channel, key].remove(start)
+                timed.append((start + longest, bytes([0x80 | channel, key, 0x40])))
+
     for word in words:
         ticks, status, body = parse_word(word)
-        chunks.append({'delta': vlq(ticks), 'status': status, 'meta': b'', 'length': b'', 'body': body})
-        key = status[0] % 16, body[0]
-        if status[0] >> 4 == 9 and body[1]:
-            sounding[key] = sounding.get(key, 0) + 1
-        elif status[0] >> 4 in (8, 9):
-            sounding[key] = max(0, sounding.get(key, 0) - 1)
-    delta = vlq(division if division > 0 else -division // 2)
-    for (channel, key), count in sounding.items():
-        for _ in range(count):
-            chunks.append(_event(delta, bytes([0x80 | channel, key, 0x40])))
-            delta = vlq(0)
+        tick += ticks
+        end_overdue(tick)
+        timed.append((tick, status + body))
+        kind, channel = status[0] >> 4, status[0] % 16
+        if kind == 9 and body[1]:
+            sounding[channel, body[0]].append(tick)
+            begun.append((tick, channel, body[0]))
+        elif kind in (8, 9):
+            del sounding[channel, body[0]][:1]
+    end = tick + (division if division > 0 else -division // 2)
+    end_overdue(end)
+    timed += [(end, bytes([0x80 | channel, key, 0x40])) for (channel, key), starts in sounding.items() for _ in starts]
+
+    chunks = [_event(vlq(0), event) for event in first]
+    last = 0
+    for tick, event in timed:
+        chunks.append(_event(vlq(tick - last), event))
+        last = tick
     chunks.append(_event(vlq(0), b'\xff\x2f\x00'))
     header = b'MThd' + bytes([0, 0, 0, 6, 0, 0, 0, 1]) + bytes.fromhex(setup['division'])
     return {'header': header, 'tracks': [{'chunks': chunks}]}
+
+
+def longest_note(words):
+    """Ticks (int) of the longest note that both begins and ends; 0 if there is none."""
+    longest = tick = 0
+    sounding = collections.defaultdict(list)
+    for word in words:
+        ticks, status, body = parse_word(word)
+        tick += ticks
+        starts = sounding[status[0] % 16, body[0]]
+        if status[0] >> 4 == 9 and body[1]:
+            starts.append(tick)
+        elif status[0] >> 4 in (8, 9) and starts:
+            longest = max(longest, tick - starts.pop(0))
+    return longest
 
 
 def _event(delta, raw):
@@ -306,23 +345,29 @@ def _event(delta, raw):
     return {'delta': delta, 'status': raw[:1], 'meta': meta, 'length': length, 'body': body}
 
 
-def pitch_word(name, vocabulary):
-    """The word (str) of the vocabulary that starts the note called `name`, C4 or F#3 (C4 is key 60).
+def pitch_words(vocabulary):
+    """What starts each note that the vocabulary knows: dict of key (int) to word (str), by key.
 
-    Of several the one with the shortest delta, the first of these. None if there is
-    none, or if no note has such a name.
+    Of several words for one key the one with the shortest delta, the first of these.
     """
-    match = re.fullmatch('([A-Ga-g])([#b]?)(-?[0-9])', name)
-    if not match:
-        return None
-    key = ({'c': 0, 'd': 2, 'e': 4, 'f': 5, 'g': 7, 'a': 9, 'b': 11}[match[1].lower()]
-           + {'': 0, '#': 1, 'b': -1}[match[2]] + 12 * (int(match[3]) + 1))
     starts = {}
     for word in filter(_WORD.fullmatch, vocabulary):
         ticks, status, body = parse_word(word)
-        if status[0] >> 4 == 9 and body[0] == key and body[1]:
-            starts.setdefault(ticks, word)
-    return starts[min(starts)] if starts else None
+        if status[0] >> 4 == 9 and body[1] and (body[0] not in starts or ticks < starts[body[0]][0]):
+            starts[body[0]] = ticks, word
+    return {key: word for key, (_, word) in sorted(starts.items())}
+
+
+def key_of(name):
+    """The key (int) of the note called `name`, C4 (60) or F#3 or Bb5; None if that is no name."""
+    match = re.fullmatch('([A-Ga-g])([#b]?)(-?[0-9])', name)
+    return match and (_NOTES.index(match[1].upper()) + {'': 0, '#': 1, 'b': -1}[match[2]]
+                      + 12 * (int(match[3]) + 1))
+
+
+def name_of(key):
+    """The name (str) of a key (int), 'C4' for 60."""
+    return f'{_NOTES[key % 12]}{key // 12 - 1}'
 
 
 def nearest(word, vocabulary):
@@ -422,7 +467,7 @@ def piano_roll(data):
                     color=f'C{player.instruments.index(instrument) % 10}')
     named = {0, 2, 4, 5, 7, 9, 11} if high - low <= 26 else {0, 7}
     ticks = [key for key in range(low, high + 1) if key % 12 in named]
-    axes.set_yticks(ticks, [pretty_midi.note_number_to_name(key) for key in ticks])
+    axes.set_yticks(ticks, map(name_of, ticks))
     axes.set_ylim(low, high)
     axes.set_xlim(0, player.get_end_time())
     axes.set_xlabel('seconds')

@@ -213,7 +213,8 @@ def parse(argv):
                         help='what becomes a word: notes, or performance, which also has programs, '
                              'controllers, pedals and pitch bends (default: notes)')
     parser.add_argument('--transpose', type=number(int, -127, 127), nargs=2, metavar=('A', 'B'),
-                        help='learn the music also transposed by A to B semitones')
+                        help='learn the music also transposed by A to B semitones; an epoch takes '
+                             'as many times longer')
     parser.add_argument('--encoding', help='encoding of the text (default: UTF-8, else Shift_JIS)')
     # Fixed, so that two readers who compare notes see the same numbers.
     parser.add_argument('--seed', type=number(int, 0, 2 ** 32 - 1), default=0, metavar='N',
@@ -306,8 +307,9 @@ def learn(args, old):
     print(f'{source}: {len(ids):,} tokens, {len(vocabulary):,} types, {ratio:.3f} types per token'
           + (f', cut by {about["cut"]}' if args.corpus else ''))
     if args.midi and ratio > music.IRREGULAR:
-        print('so many different words can only be learnt by heart; another --track, a score instead '
-              'of a recording, or several files have more in common')
+        print('so many different words can only be learnt by heart; '
+              + ('--events notes, ' if args.events == 'performance' else '')
+              + 'another --track, a score instead of a recording, or several files have more in common')
     meta = {**about, 'vocabulary': vocabulary, 'text_sum': zlib.crc32(ids.tobytes()),
             'options': {name: value for name, value in vars(args).items()
                         if name not in NOT_SAVED}}
@@ -315,6 +317,7 @@ def learn(args, old):
     numpy.random.seed(args.seed)
     if old:
         model, old_meta, path = old
+        print(f'going on with {path} after epoch {old_meta["epoch"]}')
         if any(old_meta[key] != meta[key] for key in ('vocabulary', 'text_sum')):
             raise corpus.CorpusError(f'{source}: not what {path} was trained on')
     else:
@@ -359,6 +362,7 @@ def read_music(args):
     if args.transpose:  # only what is learned, so that validation hears nothing twice
         n_train = len(words) - n_val
         words = also_transposed(words[:n_train], *args.transpose) + words[n_train:]
+        print(f'transposed: {len(words) - n_val:,} words to learn instead of {n_train:,}')
     return words, n_val, {'kind': 'music', 'cut': 'space', 'music': setup}
 
 

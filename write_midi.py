@@ -90,6 +90,8 @@ def main(argv=None):
         # PowerShell's > writes UTF-16; what is no text becomes a word that is none
         text = raw.decode('utf-16' if raw[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig', 'replace')
         setup = music.setup_of(music.read_midi(args.like), 'all') if args.like else None
+        if not text.split():
+            raise music.MusicError(f'{args.words}: no words in it')
         write_midi(music.to_data(text.split(), setup), args.out)
     except (music.MusicError, music.MidiError) as error:
         print(f'write_midi.py: {error}', file=sys.stderr)

@@ -72,7 +72,7 @@ def test_a_bare_name_is_found_in_data(folder, capsys):
     _, meta = checkpoint.load('result/track1/last.npz')
     assert meta['kind'] == 'music'
     assert meta['music'] == {'division': '01e0', 'events': {
-        'ff58': 'ff580404021808', 'ff51': 'ff5103' + f'{600000:06x}', 'c0': 'c06b'}}
+        'ff58': 'ff580404021808', 'ff51': 'ff5103' + f'{600000:06x}', 'c0': 'c06b'}, 'longest': 1920}
 
 
 def test_what_is_learned(tune):
@@ -173,15 +173,28 @@ def test_wrong_calls_of_train(tune, capsys, options, expected, said):
 
 # Composing
 
-def test_the_second_experiment(composer, capsys):
+@pytest.fixture
+def composed(monkeypatch):
+    """What the model has written: the words of each piece, before forgotten notes are ended."""
+    pieces, real = [], music.to_data
+
+    def spy(words, setup):
+        pieces.append(list(words))
+        return real(words, setup)
+    monkeypatch.setattr(music, 'to_data', spy)
+    return pieces
+
+
+def test_the_second_experiment(composer, composed, capsys):
     assert generate.main(['--midi', 'out.mid', '--seed', '1', '--length', '40']) == 0
     piece = mido.MidiFile('out.mid')
     assert piece.ticks_per_beat == 96
     assert [(m.type, getattr(m, 'tempo', None), getattr(m, 'program', None)) for m in piece.tracks[0][:2]] == [
         ('set_tempo', 1000000, None), ('program_change', None, 107)]
     _, meta = checkpoint.load(composer / 'last.npz')
-    written = words_in('out.mid')
-    assert len(written) >= 40 and set(written[:40]) <= set(meta['vocabulary'])
+    assert len(composed[0]) == 40 and set(composed[0]) <= set(meta['vocabulary'])
+    assert [word.split('_')[1:] for word in composed[0] if word[3] == '9'] == [
+        word.split('_')[1:] for word in words_in('out.mid') if '_9' in word]
     first = pathlib.Path('out.mid').read_bytes()
     generate.main(['--midi', 'again.mid', '--seed', '1', '--length', '40'])
     assert pathlib.Path('again.mid').read_bytes() == first
@@ -192,14 +205,14 @@ def test_the_second_experiment(composer, capsys):
     assert on <= off  # nothing is left sounding
 
 
-def test_greedy_words_are_what_the_network_says(composer):
+def test_greedy_words_are_what_the_network_says(composer, composed):
     generate.main(['--midi', 'out.mid', '--start', 'C4', '--length', '12', '--temperature', '0'])
     model, meta = checkpoint.load(composer / 'last.npz')
     words = ['00_90_3c50']
     for _ in range(12):
         y = model.step([meta['vocabulary'].index(words[-1])])
         words.append(meta['vocabulary'][int(y.argmax())])
-    assert words_in('out.mid')[:13] == words
+    assert composed == [words]
 
 
 def test_start(composer, capsys):
@@ -207,20 +220,21 @@ def test_start(composer, capsys):
     assert words_in('out.mid') == ['00_90_4050', '60_80_4040', '00_90_4550', '60_80_4540']
     for start in ('D9', '00_90_4051', 'ホームズ', '00_90_40zz', '<unk>', '<eos>'):
         said = failed(capsys, 2, generate, '--midi', 'out.mid', '--start', start)
-        assert start in said and '00_90_' in said
+        assert start in said and 'C4 D4 E4 G4 A4' in said and '00_90_3c50' in said
 
 
-def test_sampling_options_and_unknown_words(tune):
+def test_sampling_options_and_unknown_words(tune, composed):
     write_midi.write_midi(music.to_data([*melody([60, 62, 64] * 40), *melody([70])], SETUP), 'rare.mid')
     train.main(['--midi', 'rare.mid', '--min-count', '2', *RUN])
 
     def piece(*options):
         code(generate, '--midi', 'out.mid', '--length', '60', '--seed', '3', '--start', 'C4', *options)
-        return words_in('out.mid')[:61]
+        return composed[-1]
     greedy = piece('--temperature', '0')
     assert piece('--top-k', '1') == piece('--top-p', '1e-9') == greedy != piece()
     assert '<unk>' not in piece('--temperature', '100')  # never drawn, or writing would fail
-    assert piece('--stop', '00_90_3c50', '--temperature', '9')[1:].index('00_90_3c50') >= 0
+    stopped = piece('--stop', greedy[5], '--temperature', '0')
+    assert stopped == greedy[:greedy.index(greedy[5], 1) + 1]
 
 
 def test_default_lengths(composer, small_text, monkeypatch):
@@ -246,7 +260,7 @@ def test_primer_takes_the_track_that_was_learned(folder, capsys):
     assert words_in('again.mid') == words_in('out.mid')[:16]  # it has only one track
 
 
-def test_primer(composer, capsys):
+def test_primer(composer, composed, capsys):
     keys = [60, 62, 64] * 10
     write_midi.write_midi(music.to_data(melody(keys)[:-1], {'division': '01e0', 'events': {}}), 'known.mid')
     known = melody(keys)
@@ -256,11 +270,12 @@ def test_primer(composer, capsys):
     assert '8 of the first 16 words' in capsys.readouterr().err
     assert words_in('out.mid') == melody(keys)[:16]  # the nearest words that it knows
     write_midi.write_midi(music.to_data(melody(keys), SETUP), 'known.mid')
+    del composed[:]
     generate.main(['--midi', 'with.mid', '--primer', 'known.mid', '--length', '30', '--seed', '4'])
     assert 'of the first' not in capsys.readouterr().err
     generate.main(['--midi', 'without.mid', '--primer', 'known.mid', '--no-primer', '--length', '30', '--seed', '4'])
-    assert words_in('with.mid')[:16] == melody(keys)[:16]
-    assert words_in('with.mid')[16:46] == words_in('without.mid')[:30]
+    assert composed[0][:16] == melody(keys)[:16]
+    assert composed[0][16:] == composed[1]
 
 
 def test_a_piece_ends_where_the_model_ends_it():
@@ -315,7 +330,11 @@ def test_names_that_begin_with_a_dash(tune):
 
 
 def test_no_model_of_the_kind(composer, capsys):
+    said = failed(capsys, 1, generate, '--start', 'cat')  # but there is one of music
+    assert 'result/tune' in said and '--midi out.mid' in said
+    (composer / 'last.npz').unlink()
     assert '--corpus holmes.txt' in failed(capsys, 1, generate, '--start', 'cat')
+    assert '--midi track1.mid' in failed(capsys, 1, generate, '--midi', 'out.mid')
 
 
 @pytest.mark.parametrize('options, expected, said', [
@@ -325,7 +344,8 @@ def test_no_model_of_the_kind(composer, capsys):
     (['--midi', 'out.mid', '--primer', 'absent.mid'], 1, 'absent.mid'),
     (['--midi', 'out.mid', '--stop', '00_90_0000'], 2, '00_90_0000'),
     (['--midi', '.'], 2, "'.'"), (['--midi', ''], 2, "''"), (['--wav', '/'], 2, "'/'"),
-    (['--midi', 'a', '--wav', './a'], 2, 'file of its own'),
+    (['--midi', 'a', '--wav', './a'], 2, 'file of its own'), (['--midi', 'out.wav'], 2, 'end in .mid'),
+    (['--wav', 'a.mp3'], 2, 'end in .wav'), (['--plot', 'out.pdf'], 2, 'end in .png'),
     (['--midi', 'tune.mid', '--primer', 'tune.mid'], 2, 'file of its own')])
 def test_wrong_calls_of_generate(composer, capsys, options, expected, said):
     assert said in failed(capsys, expected, generate, *options)
@@ -335,14 +355,13 @@ def test_a_piece_without_a_note(composer, capsys):
     capsys.readouterr()
     assert code(generate, '--midi', 'out.mid', '--length', '0', '--num', '2') == 1
     assert [line for line in capsys.readouterr().err.splitlines() if '--seed' in line][1:] == [
-        f'generate.py: the model ended piece {n} before its first note; try another --seed' for n in (1, 2)]
+        f'generate.py: the model ended piece {n} before its first note; try another --seed or a larger --length' for n in (1, 2)]
     assert not list(composer.parent.parent.glob('out*'))
 
 
 def test_a_folder_that_does_not_exist(composer, capsys):
     capsys.readouterr()
-    assert code(generate, '--midi', 'absent/out.mid', '--start', 'C4') == 1
-    assert 'absent' in capsys.readouterr().err.splitlines()[-1]
+    assert 'no folder absent' in failed(capsys, 2, generate, '--midi', 'absent/out.mid', '--start', 'C4')
 
 
 def strange(composer, **changes):
@@ -353,7 +372,8 @@ def strange(composer, **changes):
 
 
 @pytest.mark.parametrize('setup', [{'division': '0000', 'events': {}}, {'division': '0060', 'events': {'c0': 'ff2f00'}},
-                                   {'division': '0060', 'events': 3}, {'division': '0060'}, {}])
+                                   {'division': '0060', 'events': 3}, {'division': '0060'}, {},
+                                   {'division': '0060', 'events': {}, 'longest': 'x'}])
 @pytest.mark.parametrize('start', [['--start', 'C4'], ['--primer', 'tune.mid']])
 def test_a_strangers_setup(composer, capsys, setup, start):
     strange(composer, music=setup)

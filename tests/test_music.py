@@ -150,7 +150,7 @@ def test_a_folder(tunes):
     # one file each counts 480, 128, 96: then the finest
     assert pieces == [['00_90_4064', '8360_80_4040'], ['00_90_4564', '8360_80_4540'],
                       ['00_93_4064', '8360_83_4040']]
-    assert setup == {'division': '01e0', 'events': {'c0': 'c002', 'c3': 'c303'}}
+    assert setup == {'division': '01e0', 'events': {'c0': 'c002', 'c3': 'c303'}, 'longest': 480}
     *left_out, converted = remarks
     assert len(left_out) == 3 and all(remark.startswith('left out: ') for remark in left_out)
     assert converted.startswith('2 of 3 ')
@@ -160,11 +160,11 @@ def test_a_folder(tunes):
 def test_files_by_name(tunes):
     pieces, setup, _ = music.read([tunes / 'b.mid', tunes / 'a.MID', tunes / 'b.mid'])  # most count 128
     assert pieces == [['00_90_4564', '8100_80_4540'], ['00_90_4064', '8100_80_4040'], ['00_90_4564', '8100_80_4540']]
-    assert setup == {'division': '0080', 'events': {'c0': 'c001'}}
+    assert setup == {'division': '0080', 'events': {'c0': 'c001'}, 'longest': 128}
     pieces, setup, remarks = music.read([tunes / 'a.MID'], setup=setup)
     assert pieces == [['00_90_4064', '8100_80_4040']] and setup['events'] == {'c0': 'c001'}
-    _, _, (remark,) = music.read([tunes / 'b.mid'])
-    assert 'track 0' in remark
+    _, _, remarks = music.read([tunes / 'b.mid'])
+    assert remarks == ["  track 0 '': 1 notes", 'learning track 0']
     for name in ('more/broken.mid', 'more/empty.mid', 'absent.mid', 'notes.txt'):
         with pytest.raises(music.MusicError, match=name):
             music.read([tunes / 'a.MID', tunes / name])
@@ -259,6 +259,28 @@ def test_hanging_notes_end_a_quarter_later():
         assert read_back(words, {'division': division, 'events': {}})[4:] == [f'{delta}_80_4040', '00_81_4540']
 
 
+def test_no_note_sounds_longer_than_the_longest():
+    setup = {'division': '0060', 'events': {}, 'longest': 0x40}
+    words = ['10_90_4064', '20_90_4164', '20_80_4140', '00_90_4264', '30_80_4240', '20_80_4040']
+    # 40 begins at 10 and is ended at 50; its own end at a0 has nothing left to do
+    assert read_back(words, setup) == ['10_90_4064', '20_90_4164', '20_80_4140', '00_90_4264', '00_80_4040',
+                                       '30_80_4240', '20_80_4040']
+    assert read_back(['10_90_4064', '50_90_4264'], setup) == [
+        '10_90_4064', '40_80_4040', '10_90_4264', '40_80_4240']
+    assert read_back(['00_90_4064', '10_90_4064', '20_80_4040', '7f_90_4164'], setup) == [  # it ended the first
+        '00_90_4064', '10_90_4064', '20_80_4040', '20_80_4040', '5f_90_4164', '40_80_4140']
+    assert read_back(['00_90_4064', '60_80_4040'], {**setup, 'longest': 0x60}) == ['00_90_4064', '60_80_4040']
+    for longest in (0, -1, 1 << 28, 1.5, '40', None, True):
+        with pytest.raises(music.MusicError, match='impossible'):
+            music.to_data(words, {**setup, 'longest': longest})
+
+
+def test_the_longest_note():
+    assert music.longest_note(['10_90_4064', '10_90_4164', '10_80_4040', '20_90_4100', '7f_90_4264']) == 0x30
+    assert music.longest_note(['00_90_4064', '10_90_4064', '10_80_4040', '20_80_4040']) == 0x30
+    assert music.longest_note(['00_80_4064', '10_c0_40']) == 0
+
+
 @pytest.mark.parametrize('word', [
     '', '00', '00_90', '00_90_40', '00_90_405', '00_90_40505', '00_90_405050', '00_90_8050', '00_90_4080',
     '00_f0_4050', '00_ff_2f00', '00_70_4050', '00_a0_4050', '00_d0_40', '00_c0_4050', '8000_90_4050',
@@ -309,12 +331,23 @@ VOCABULARY = ['<eos>', '8360_90_3c50', '00_90_3c40', '00_90_3c00', '00_90_4264',
               '00_c0_05']
 
 
-@pytest.mark.parametrize('name, word', [
-    ('C4', '00_90_3c40'), ('c4', '00_90_3c40'), ('B#3', '00_90_3c40'), ('F#4', '00_90_4264'),
-    ('Gb4', '00_90_4264'), ('C2', '00_93_2440'), ('D4', None), ('H4', None), ('C', None), ('C99', None),
-    ('00_90_3c40', None)])
-def test_pitch_word(name, word):
-    assert music.pitch_word(name, VOCABULARY) == word
+def test_pitch_words():
+    assert music.pitch_words(VOCABULARY) == {0x24: '00_93_2440', 0x3c: '00_90_3c40', 0x42: '00_90_4264'}
+    assert list(music.pitch_words(VOCABULARY)) == [0x24, 0x3c, 0x42]
+
+
+@pytest.mark.parametrize('name, key', [
+    ('C4', 60), ('c4', 60), ('B#3', 60), ('F#4', 66), ('Gb4', 66), ('A4', 69), ('C-1', 0), ('G9', 127), ('H4', None),
+    ('C', None), ('C99', None), ('C4 ', None), ('00_90_3c40', None)])
+def test_names_of_keys(name, key):
+    assert music.key_of(name) == key
+
+
+def test_names_and_keys_are_pretty_midis():
+    import pretty_midi
+    for key in range(128):
+        assert music.name_of(key) == pretty_midi.note_number_to_name(key)
+        assert music.key_of(music.name_of(key)) == key
 
 
 @pytest.mark.parametrize('word, near', [

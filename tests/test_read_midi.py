@@ -496,12 +496,14 @@ def test_a_pipe_is_written_to_as_it_is(folder):
 def test_commands_fail_in_one_line(folder):
     (folder / 'song.mid').write_bytes(SONG)
     (folder / 'words.txt').write_text('00_90_4564 00_90_4580')
+    (folder / 'empty.txt').write_text('\n')
     for program, args, said in [(read_midi, ['absent.mid'], 'absent.mid'),
                                 (read_midi, ['song.mid', '--words', '--track', '2'], 'no track 2'),
                                 (read_midi, ['song.mid', '--words', '--track', '0'], 'no notes'),
                                 (read_midi, ['song.mid', '--track', '2'], 'no track 2'),
                                 (write_midi, ['words.txt', 'out.mid'], '00_90_4580'),
                                 (write_midi, ['absent.txt', 'out.mid'], 'absent.txt'),
+                                (write_midi, ['empty.txt', 'out.mid'], 'empty.txt'),
                                 (write_midi, ['song.mid', 'out.mid'], 'MThd'),
                                 (write_midi, ['words.txt', 'out.mid', '--like', 'words.txt'], 'MThd')]:
         done = run(program, *args)
