@@ -183,16 +183,7 @@ def read(paths, track=None, events='notes', setup=None):
     A file in a folder that cannot be used becomes a remark; one that is named itself is an
     error: MusicError.
     """
-    files = []  # (path, may it be left out?)
-    for path in map(pathlib.Path, paths):
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob('*') if p.suffix.lower() in ENDINGS and p.is_file()
-                            and not p.name.startswith('.'))
-            if not inside:
-                raise MusicError(f'{path}: no MIDI file in this folder')
-            files += [(file, True) for file in inside]
-        else:
-            files.append((path, False))
+    files = _files(paths)
     found, remarks = [], []  # of found: path, may it be left out, words, division, setup
 
     def leave_out(path, may, error):
@@ -240,6 +231,21 @@ def read(paths, track=None, events='notes', setup=None):
     if converted:
         remarks.append(f'{converted} of {len(pieces)} pieces counted time in other units: converted')
     return pieces, setup, remarks
+
+
+def _files(paths):
+    """[(path of a file, may it be left out?), ...] for files and folders."""
+    files = []
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob('*') if p.suffix.lower() in ENDINGS and p.is_file()
+                            and not p.name.startswith('.'))
+            if not inside:
+                raise MusicError(f'{path}: no MIDI file in this folder')
+            files += [(file, True) for file in inside]
+        else:
+            files.append((path, False))
+    return files
 
 
 def _which(data, track):
