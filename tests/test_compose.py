@@ -292,7 +292,7 @@ def test_num_wav_and_plot(composer, folder, capsys):
         with wave.open(f'out-{n}.wav') as file:
             assert file.getnframes() > 0
     assert capsys.readouterr().out == ''
-    assert generate.main(['--wav', 'only.wav', '--length', '20']) == 0
+    assert generate.main(['--wav', 'only.wav', '--length', '20', '--start', 'C4']) == 0
     assert sorted(path.name for path in folder.iterdir() if path.is_file()) == sorted([
         'only.wav', 'tune.mid', *(f'out-{n}.{end}' for n in (1, 2) for end in ('mid', 'wav', 'png'))])
 
@@ -300,7 +300,7 @@ def test_num_wav_and_plot(composer, folder, capsys):
 def test_each_kind_finds_its_newest_model(composer, small_text, capsys):
     train.main(['--corpus', 'small.txt', *RUN])
     capsys.readouterr()
-    assert generate.main(['--midi', 'out.mid', '--length', '9']) == 0
+    assert generate.main(['--midi', 'out.mid', '--length', '9', '--start', 'C4']) == 0
     assert 'tune' in capsys.readouterr().err
     assert generate.main(['--length', '9', '--start', 'cat']) == 0
     assert 'small' in capsys.readouterr().err
