@@ -417,11 +417,6 @@ def _player(data):
     return player
 
 
-def duration(data):
-    """How long (float, seconds) what `to_data` gives plays."""
-    return _player(data).get_end_time()
-
-
 def write_wav(data, path):
     """Writes the sound of what `to_data` gives, 16 bits, mono.
 

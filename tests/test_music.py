@@ -368,7 +368,6 @@ SCALE = [word for key in (69, 71, 72) for word in (f'00_90_{key:02x}50', f'8360_
     ('e350', 'ff510307a120', 1440 / 80 / 29.97)])
 def test_wav(folder, division, tempo, seconds):
     data = music.to_data(SCALE, {'division': division, 'events': {'ff51': tempo}})
-    assert music.duration(data) == pytest.approx(seconds, rel=1e-3)
     music.write_wav(data, 'out.wav')
     with wave.open('out.wav') as file:
         rate, sound = file.getframerate(), numpy.frombuffer(file.readframes(file.getnframes()), '<i2')
