@@ -27,8 +27,8 @@ def to_bytes(data):
     """The bytes of the file.
 
     Needed are 'header' and 'tracks', of these 'chunks', and of a chunk its five fields;
-    what else read_midi gives may be absent. Lengths and the number of tracks are counted, and
-    'running' is heeded only where it can be, so events and tracks may be added, changed and
+    what else read_midi gives may be absent. Lengths of tracks and events and the number of tracks are counted,
+    and 'running' is heeded only where it can be, so events and tracks may be added, changed and
     taken away.
     """
     ntrks = len(data['tracks']) + data.get('missing', 0)
