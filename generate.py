@@ -320,21 +320,20 @@ def draw(logits, temperature, top_k, top_p, rng):
     """
     if temperature == 0:
         return logits.argmax(axis=1)
-    order = numpy.argsort(-logits, axis=1, kind='stable')
-    if top_k:
-        order = order[:, :top_k]
-    z = numpy.take_along_axis(logits, order, axis=1)
-    z = z - z[:, :1]
+    order = None
+    if top_k or top_p < 1:  # sorting is most of the work
+        order = numpy.argsort(-logits, axis=1, kind='stable')[:, :top_k or None]
+        logits = numpy.take_along_axis(logits, order, axis=1)
     with numpy.errstate(over='ignore'):  # a tiny temperature: -inf, whose exp is 0
-        p = numpy.exp(z / temperature)
-    p /= p.sum(axis=1, keepdims=True)
-    before = numpy.cumsum(p, axis=1) - p  # what the likelier words have already
-    p[before >= top_p] = 0
-    p[:, 0] = numpy.maximum(p[:, 0], numpy.finfo('d').tiny)  # at least one word stays
+        p = numpy.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
     total = numpy.cumsum(p, axis=1)
-    u = rng.uniform(size=(len(logits), 1)) * total[:, -1:]
-    chosen = (total <= u).sum(axis=1)
-    return order[numpy.arange(len(order)), chosen]
+    if top_p < 1:
+        p[total - p >= top_p * total[:, -1:]] = 0  # what the likelier words have is enough
+        p[:, 0] = numpy.maximum(p[:, 0], numpy.finfo('d').tiny)  # at least one word stays
+        total = numpy.cumsum(p, axis=1)
+    u = rng.uniform(size=len(p)) * total[:, -1]
+    chosen = numpy.array([numpy.searchsorted(row, x, side='right') for row, x in zip(total, u)])
+    return chosen if order is None else order[numpy.arange(len(order)), chosen]
 
 
 def written(start, new, cut, wakati=False, stop=None):

@@ -80,9 +80,25 @@ class RNN(chainer.Chain):
         x: (B,) integer ids, a list or an array. Returns (B, n_vocab) float32,
         an array on the model's device. No dropout, and no graph is built.
         """
-        with chainer.using_device(self.device), \
-                chainer.no_backprop_mode(), chainer.using_config('train', False):
-            return self.forward(self.xp.asarray(x, dtype='i'))[1]
+        if self.state is None:
+            self.initialize_state(len(x))
+        if self.state['h2'].creator is not None:  # forward's: its graph is not ours to change
+            self.state = {name: chainer.Variable(variable.array) for name, variable in self.state.items()}
+        state, xp = self.state, self.xp
+        with chainer.using_device(self.device):
+            h = self.l0.W.array[xp.asarray(x)]
+            for k, l_x, l_h in (('1', self.l1_x, self.l1_h), ('2', self.l2_x, self.l2_h)):
+                gates = h @ l_x.W.array.T
+                gates += state['h' + k].array @ l_h.W.array.T
+                gates += l_x.b.array + l_h.b.array
+                gates = gates.reshape(len(h), self.n_units, 4)  # a, i, f, o
+                gates[:, :, 1:] *= .5  # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2
+                xp.tanh(gates, out=gates)
+                a, i, f, o = gates[..., 0], *((gates[..., 1:] + 1) / 2).transpose(2, 0, 1)
+                c = f * state['c' + k].array + i * a
+                h = o * xp.tanh(c)
+                state['c' + k].array, state['h' + k].array = c, h
+            return h @ self.l3.W.array.T + self.l3.b.array
 
     def device_resident_accept(self, visitor):
         """Lets the state move with the weights (to_device, to_gpu, to_cpu)."""

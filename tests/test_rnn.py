@@ -114,10 +114,15 @@ def test_step_is_forward_without_a_graph(device):
     model.initialize_state(2)
     for x in words:
         y = model.step(x)
-    numpy.testing.assert_array_equal(chainer.get_device('@numpy').send(y),
-                                     chainer.get_device('@numpy').send(expected))
+    numpy.testing.assert_allclose(chainer.get_device('@numpy').send(y),
+                                  chainer.get_device('@numpy').send(expected), rtol=1e-5, atol=1e-6)
     assert y.shape == (2, V) and y.dtype == 'f' and device.is_array_supported(y)
     assert all(variable.creator is None for variable in model.state.values())
+    for x in words:
+        model.forward(device.send(numpy.array(x, 'i')))  # leaves a graph behind
+    before = model.state
+    model.step([0, 0])
+    assert all(variable.creator is not None for variable in before.values())
     e = numpy.exp(chainer.get_device('@numpy').send(y))
     numpy.testing.assert_allclose(chainer.get_device('@numpy').send(softmax.array),
                                   e / e.sum(axis=1, keepdims=True), rtol=1e-5)

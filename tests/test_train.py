@@ -90,6 +90,19 @@ def test_it_learns_what_can_be_learnt(folder, capsys):
     assert said == ['e', 'l', 'l', 'o', '<eos>']
 
 
+def test_the_articles_loop_learns_the_same(small_text, monkeypatch):
+    """Without dropout there is no chance in it; --stepwise is remembered."""
+    run('--corpus', 'small.txt', *TINY, '--dropout', 0)
+    run('--corpus', 'small.txt', *TINY, '--dropout', 0, '--stepwise', '--epoch', 1, '--out', 'steps')
+    monkeypatch.setattr(train.fused, 'forward', None)
+    assert run('--resume', 'steps', '--epoch', 2) == 0
+    _, meta = checkpoint.load('steps/last.npz')
+    assert meta['options']['stepwise'] is True
+    for whole, step in zip(entries(pathlib.Path('result/small')), entries(pathlib.Path('steps'))):
+        for name in ('main/loss', 'main/accuracy', 'validation/main/loss'):
+            assert whole[name] == pytest.approx(step[name], rel=1e-4)
+
+
 FROZEN = [*TINY, '--gradclip', 0, '--dropout', 0]  # a gradient of norm 0 moves nothing
 
 

@@ -1,0 +1,236 @@
+"""fused.py gives what rnn.py gives, which test_rnn.py checks against NumPy in float64."""
+import concurrent.futures
+import tracemalloc
+
+import numpy
+import pytest
+
+import modern_chainer  # noqa: F401  prepares chainer's import
+
+import chainer
+
+import fused
+import rnn
+import train
+from rnn import RNN
+
+
+def here(array):
+    return chainer.get_device('@numpy').send(array)
+
+
+def pair(n_vocab, n_units, batchsize, device='@numpy'):
+    """Two equal models on a device, with larger weights than fresh ones, and with a state."""
+    random = numpy.random.RandomState(n_vocab)
+    models = RNN(n_vocab, n_units), RNN(n_vocab, n_units)
+    for params in zip(*(model.params() for model in models)):
+        params[0].array[...] = params[1].array[...] = random.normal(0, 0.3, params[0].shape)
+    for model in models:
+        model.to_device(device)
+        model.initialize_state(batchsize)
+    return models
+
+
+def with_masks(monkeypatch, masks):
+    """Both forms take the masks (2, T, 4, B, n), of layer 1 and 2, instead of random ones."""
+    windows = list(masks)
+    steps = [mask.transpose(1, 2, 0).reshape(mask.shape[1], -1) for both in zip(*masks) for mask in both]
+    monkeypatch.setattr(rnn.F, 'dropout', lambda x, ratio: x * steps.pop(0))
+    monkeypatch.setattr(fused, 'dropout_mask', lambda xp, shape, ratio: windows.pop(0))
+
+
+def assert_same(one, other):
+    """Gradients and states of two models agree to float32 rounding."""
+    for (name, a), (_, b) in zip(sorted(one.namedparams()), sorted(other.namedparams())):
+        a, b = here(a.grad), here(b.grad)
+        numpy.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6 * max(1, abs(a).max()), err_msg=name)
+    for name in one.state:
+        numpy.testing.assert_allclose(here(other.state[name].array), here(one.state[name].array),
+                                      rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize('masked', [True, False])
+@pytest.mark.parametrize('n_vocab, n_units, batchsize, lengths', [
+    (5, 3, 1, [1, 1]),
+    (9, 17, 3, [5, 2]),
+    (40, 16, 20, [7, 3]),
+    (31, 96, 33, [3, 1])])
+def test_a_window_is_its_steps(device, monkeypatch, n_vocab, n_units, batchsize, lengths, masked):
+    """Loss, accuracy, gradients and state, also of a second and shorter window."""
+    device.use()
+    random = numpy.random.RandomState(0)
+    stepping, whole = pair(n_vocab, n_units, batchsize, device)
+    for length in lengths:
+        x, t = device.send(random.randint(n_vocab, size=(2, length, batchsize)).astype('i'))
+        if masked:
+            masks = 2 * random.randint(2, size=(2, length, 4, batchsize, n_units)).astype('f')
+            with_masks(monkeypatch, device.send(masks))
+        expected, expected_accuracy = train.stepwise(stepping, x, t, 0.5 * masked)
+        loss, accuracy = fused.forward(whole, x, t, 0.5 * masked)
+        assert float(loss.array) == pytest.approx(float(expected.array), rel=1e-5)
+        assert loss.dtype == 'f' and loss.shape == ()
+        assert float(accuracy) == pytest.approx(float(expected_accuracy), rel=1e-5)
+        for model, accum_loss in ((stepping, expected), (whole, loss)):
+            model.cleargrads()
+            accum_loss.backward()
+            accum_loss.unchain_backward()
+        assert_same(stepping, whole)
+        assert all(variable.creator is None for variable in whole.state.values())
+
+
+def test_errors_flow_through_the_state(device):
+    """Two windows that are not unchained have the gradients of one long window."""
+    device.use()
+    random = numpy.random.RandomState(1)
+    one, two = pair(11, 6, 4, device)
+    x, t = device.send(random.randint(11, size=(2, 5, 4)).astype('i'))
+    long, _ = fused.forward(one, x, t, 0)
+    short = fused.forward(two, x[:2], t[:2], 0)[0] + fused.forward(two, x[2:], t[2:], 0)[0]
+    for model, loss in ((one, long), (two, short)):
+        model.cleargrads()
+        loss.backward()
+    assert float(long.array) == pytest.approx(float(short.array), rel=1e-5)
+    assert_same(one, two)
+
+
+def test_the_loss_may_be_scaled(device):
+    device.use()
+    random = numpy.random.RandomState(1)
+    one, two = pair(11, 6, 4, device)
+    x, t = device.send(random.randint(11, size=(2, 3, 4)).astype('i'))
+    (train.stepwise(one, x, t, 0)[0] * 3).backward()
+    (fused.forward(two, x, t, 0)[0] * 3).backward()
+    assert_same(one, two)
+
+
+def test_validation_builds_no_graph(device):
+    device.use()
+    one, two = pair(11, 6, 4, device)
+    x, t = device.send(numpy.random.RandomState(1).randint(11, size=(2, 3, 4)).astype('i'))
+    with chainer.no_backprop_mode(), chainer.using_config('train', False):
+        expected, _ = train.stepwise(one, x, t, 0.5)
+        loss, _ = fused.forward(two, x, t, 0.5)
+    assert loss.creator is None
+    assert float(loss.array) == pytest.approx(float(expected.array), rel=1e-5)
+
+
+def test_large_logits_do_not_overflow():
+    one, two = pair(11, 6, 4)
+    for model in (one, two):
+        model.l3.b.array[...] = numpy.linspace(-3000, 3000, 11)
+    x, t = numpy.random.RandomState(1).randint(11, size=(2, 3, 4)).astype('i')
+    assert float(fused.forward(two, x, t)[0].array) == pytest.approx(
+        float(train.stepwise(one, x, t, 0.5)[0].array), rel=1e-5)
+
+
+# Threads and slices
+
+def gradients(n_threads, monkeypatch):
+    executor = concurrent.futures.ThreadPoolExecutor(n_threads)
+    monkeypatch.setattr(fused, 'pool', lambda: (n_threads, executor))
+    numpy.random.seed(0)
+    model, _ = pair(70, 32, 29)
+    x, t = numpy.random.RandomState(1).randint(70, size=(2, 6, 29)).astype('i')
+    loss, _ = fused.forward(model, x, t, 0.3)
+    model.cleargrads()
+    loss.backward()
+    executor.shutdown()
+    return {'loss': loss.array, **{name: param.grad for name, param in model.namedparams()}}
+
+
+def test_threads_slices_and_blocks_change_nothing(monkeypatch):
+    expected = gradients(1, monkeypatch)
+    for n_threads in (2, 3, 7):
+        again = [gradients(n_threads, monkeypatch) for _ in range(2)]
+        for name, value in expected.items():
+            numpy.testing.assert_allclose(again[0][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+            numpy.testing.assert_array_equal(again[0][name], again[1][name])  # same machine, same result
+    for name, value in (('SLICE', 70 * 11), ('SOFTMAX_ROWS', 3), ('SMALL_PRODUCT', 32 * 16 * 29), ('CACHED', 4000)):
+        monkeypatch.setattr(fused, name, value)
+    for name, value in gradients(2, monkeypatch).items():
+        numpy.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_the_logits_of_a_window_are_never_held():
+    n_vocab, steps, batchsize = 3000, 40, 30
+    model, _ = pair(n_vocab, 8, batchsize)
+    x, t = numpy.random.RandomState(1).randint(n_vocab, size=(2, steps, batchsize)).astype('i')
+    fused._buffers.clear()
+    tracemalloc.start()
+    loss, _ = fused.forward(model, x, t)
+    loss.backward()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < steps * batchsize * n_vocab * 4
+
+
+def test_memory_in_use_is_not_handed_out_again():
+    fused._buffers.clear()
+    kept = [fused.empty((10, 10)) for _ in range(3)]
+    part = fused.empty((10, 10))[3:, ::2].T  # a view of a view keeps its memory, too
+    for number, array in enumerate(kept):
+        array[...] = number
+    part[...] = 3
+    fused.empty((10, 10))[...] = 9
+    assert [array.min() for array in (*kept, part)] == [array.max() for array in (*kept, part)] == [0, 1, 2, 3]
+    del array
+    address = kept.pop().ctypes.data
+    others = [fused.empty((9, 11)) for _ in range(2)]
+    assert address in [array.ctypes.data for array in others]
+    assert len(fused._buffers) == 5
+
+
+def test_sums():
+    rows = numpy.random.RandomState(0).normal(size=(50, 4)).astype('f')
+    index = numpy.random.RandomState(1).permutation(numpy.arange(50) % 7).reshape(5, 10)
+    expected = numpy.zeros((7, 4))
+    numpy.add.at(expected, index.ravel(), rows.astype('d'))
+    numpy.testing.assert_allclose(fused.sums(rows, index, 7), expected, rtol=1e-5)
+
+
+# Dropout
+
+@pytest.mark.parametrize('ratio', [0.1, 0.5, 0.9])
+def test_dropout_mask(device, ratio):
+    device.use()
+    mask = here(fused.dropout_mask(device.xp, (30, 4, 25, 40), ratio))
+    assert mask.dtype == 'f' and mask.shape == (30, 4, 25, 40)
+    numpy.testing.assert_allclose(numpy.unique(mask), [0, 1 / (1 - ratio)], rtol=1e-6)
+    for axis in range(4):  # no step, gate, stream or unit is special
+        share = (mask == 0).mean(axis=tuple(i for i in range(4) if i != axis))
+        error = numpy.sqrt(ratio * (1 - ratio) * len(share) / mask.size)
+        assert abs(share - ratio).max() < 5 * error
+
+
+def test_masks_follow_from_the_seed():
+    numpy.random.seed(3)
+    first = fused.dropout_mask(numpy, (2, 4, 3, 5), 0.5).copy()
+    state = numpy.random.get_state()
+    second = fused.dropout_mask(numpy, (2, 4, 3, 5), 0.5).copy()
+    assert not numpy.array_equal(first, second)
+    numpy.random.set_state(state)  # what --resume does
+    numpy.testing.assert_array_equal(fused.dropout_mask(numpy, (2, 4, 3, 5), 0.5), second)
+    numpy.random.seed(3)
+    numpy.testing.assert_array_equal(fused.dropout_mask(numpy, (2, 4, 3, 5), 0.5), first)
+
+
+# Adam
+
+def test_adam_is_chainers(device):
+    device.use()
+    random = numpy.random.RandomState(0)
+    models = pair(3000, 31, 1, device)  # l0 and l3 do not fit in one piece
+    optimizers = [kind(alpha=0.01).setup(model) for kind, model in
+                  zip((chainer.optimizers.Adam, fused.Adam), models)]
+    for _ in range(3):
+        for params in zip(*(model.params() for model in models)):
+            grad = random.normal(0, 1, params[0].shape).astype('f')
+            for param in params:
+                param.grad = device.send(grad)
+        for optimizer in optimizers:
+            optimizer.update()
+    for (name, a), (_, b) in zip(*(sorted(model.namedparams()) for model in models)):
+        numpy.testing.assert_allclose(here(b.array), here(a.array), rtol=1e-5, atol=1e-6, err_msg=name)
+        for key in a.update_rule.state:
+            numpy.testing.assert_allclose(here(b.update_rule.state[key]), here(a.update_rule.state[key]),
+                                          rtol=1e-5, atol=1e-7, err_msg=name + key)
