@@ -1,5 +1,6 @@
 # make demo    install into .venv, learn data/holmes.txt and data/track1.mid, write and compose
 # make test    install into .venv, run the tests
+# make bench   install PyTorch as well, measure the speed (MIDI=FOLDER of .mid files, GPU=0)
 # make PYTHON=python3.12 ...    with another interpreter (3.10 to 3.13)
 
 PYTHON = python3
@@ -15,6 +16,9 @@ demo: $(INSTALLED)
 test: $(INSTALLED)-tests
 	$(BIN)/python -m pytest
 
+bench: $(INSTALLED)-bench
+	$(BIN)/python bench/speed.py $(if $(GPU),--gpu $(GPU)) $(if $(MIDI),--midi $(MIDI)) --out bench/results/$(if $(GPU),gpu,cpu).json
+
 $(INSTALLED): requirements.txt
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet "setuptools<81" wheel
@@ -25,7 +29,11 @@ $(INSTALLED)-tests: $(INSTALLED) requirements-test.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements-test.txt
 	touch $@
 
+$(INSTALLED)-bench: $(INSTALLED) requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements-bench.txt
+	touch $@
+
 clean:
 	rm -rf .venv result
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean

@@ -459,45 +459,60 @@ class SoftmaxCrossEntropy(chainer.FunctionNode):
     def forward(self, inputs):
         h, W, b = inputs
         xp = backend.get_array_module(h)
+        new = empty if xp is numpy else functools.partial(xp.empty, dtype='f')
         batchsize, n = h.shape[1:]
-        h, t = h.reshape(-1, n), self.t.ravel()
-        gh = empty(h.shape) if xp is numpy else xp.empty_like(h)
+        t = self.t.ravel()
+        h_and_1 = new((len(t), n + 1))  # so that the product with W and b adds b
+        h_and_1[:, :n], h_and_1[:, n] = h.reshape(-1, n), 1
+        W_and_b = new((len(W), n + 1))
+        W_and_b[:, :n], W_and_b[:, n] = W, b
+        gh = new((len(t), n))
         results = {}
 
         def work(part):
-            results[part.start] = self._rows(h[part], W, b, t[part], batchsize, gh[part])
+            results[part.start] = self._rows(new, h_and_1[part], W, W_and_b, t[part], batchsize, gh[part])
         if xp is numpy:
-            parallel(work, len(h))
+            parallel(work, len(t))
         else:
-            work(slice(0, len(h)))
+            work(slice(0, len(t)))
         losses, hits, gWs, gbs = zip(*(results[start] for start in sorted(results)))
         self.accuracy = (sum(hits) / batchsize).astype('f')
         if chainer.config.enable_backprop:
-            for gW in gWs[1:]:
-                parallel(lambda part: numpy.add(gWs[0][part], gW[part], out=gWs[0][part]), len(W))
-            self.grads = gh.reshape(inputs[0].shape), gWs[0], sum(gbs)
+            gW = new(W.shape)
+
+            def add(part):
+                for start in range(part.start, part.stop, SOFTMAX_ROWS):  # a transposition that stays in the cache
+                    some = slice(start, min(start + SOFTMAX_ROWS, part.stop))
+                    for other in gWs[1:]:
+                        gWs[0][:, some] += other[:, some]
+                    gW[some] = gWs[0][:, some].T
+            if xp is numpy:
+                parallel(add, len(W))
+            else:
+                gW[...] = gWs[0].T
+            self.grads = gh.reshape(h.shape), gW, sum(gbs)
         return xp.asarray(sum(losses) / batchsize, 'f'),
 
-    def _rows(self, h, W, b, t, batchsize, gh):
-        """(sum of the losses, hits, gW, gb) of some rows h (R, n), followed by the words t (R,); fills gh."""
+    def _rows(self, new, h, W, W_and_b, t, batchsize, gh):
+        """Some rows h (R, n + 1), followed by the words t (R,): fills gh (R, n) and returns
+        (sum of the losses, number of hits, gradient of W.T, gradient of b).
+        """
         xp = backend.get_array_module(h)
-        new = empty if xp is numpy else functools.partial(xp.empty, dtype='f')
         backprop = chainer.config.enable_backprop
-        length = max(1, min(SLICE_ROWS, SLICE // len(W)))
+        n_vocab, n = W.shape
+        length = max(1, min(SLICE_ROWS, SLICE // n_vocab))
         length = -(-len(h) // -(-len(h) // length))  # slices of one size
-        logits, scale = new((length, len(W))), new((length, 1))
-        gW, gb = new(W.shape), xp.zeros_like(b)
-        more = gW if len(h) <= length else new(W.shape)
+        logits, scale = new((length, n_vocab)), new((length, 1))
+        gW, more, gb = new((n, n_vocab)), new((n, n_vocab)), xp.zeros(n_vocab, 'f')
         loss, hits = xp.zeros((), 'd'), xp.zeros((), 'l')
         for start in range(0, len(h), length):
             some = slice(start, min(start + length, len(h)))
             y, r = logits[:some.stop - start], scale[:some.stop - start]
-            xp.matmul(h[some], W.T, out=y)
+            xp.matmul(h[some], W_and_b.T, out=y)
             step = SOFTMAX_ROWS if xp is numpy else length
             for low in range(0, len(y), step):
                 z, t_z = y[low:low + step], t[some][low:low + step]
                 index = xp.arange(len(z))
-                z += b
                 best = z.argmax(axis=1)
                 hits += xp.count_nonzero(best == t_z)
                 z -= z[index, best][:, None]
@@ -505,16 +520,16 @@ class SoftmaxCrossEntropy(chainer.FunctionNode):
                 xp.exp(z, out=z)
                 total = z.sum(axis=1)
                 loss += (xp.log(total) - right).sum()
-                if backprop:  # y times r: softmax minus one-hot, over B
+                if backprop:  # z times 1 / (total B) is softmax minus one-hot, over B
                     z[index, t_z] = z[index, t_z] - total
                     r[low:low + step, 0] = 1 / (total * batchsize)
+                    gb += r[low:low + step, 0] @ z
             if backprop:
                 xp.matmul(y, W, out=gh[some])
                 gh[some] *= r
-                xp.matmul(y.T, h[some] * r, out=more if start else gW)
+                xp.matmul((h[some, :n] * r).T, y, out=more if start else gW)
                 if start:
                     gW += more
-                gb += r[:, 0] @ y
         return loss, hits, gW, gb
 
     def backward(self, indexes, grad_outputs):

@@ -40,13 +40,10 @@ def seconds(function, arguments):
     return time.perf_counter() - start
 
 
-def main():
-    parser = argparse.ArgumentParser(description='Reading and writing MIDI files against mido.')
-    parser.add_argument('folder', type=pathlib.Path)
-    parser.add_argument('--rounds', type=int, default=7)
-    args = parser.parse_args()
+def measure(folder, rounds):
+    """{'read' and 'write': {'this' and 'mido': [seconds of each round], 'files', 'events'}}."""
     raws, datas, songs = [], [], []
-    for path in sorted(args.folder.rglob('*.mid')):
+    for path in sorted(pathlib.Path(folder).rglob('*.mid')):
         raw = path.read_bytes()
         try:
             song = mido_read(raw)
@@ -57,19 +54,26 @@ def main():
         songs.append(song)
         datas.append(read_midi.parse(raw))
     events = sum(len(track['chunks']) for data in datas for track in data['tracks'])
-    print(f'{len(raws)} files, {sum(map(len, raws)):,} bytes, {events:,} events; mido '
-          f'{mido.version_info}, Python {platform.python_version()}')
+    result = {kind: {'this': [], 'mido': [], 'files': len(raws), 'events': events} for kind in ('read', 'write')}
+    for _ in range(rounds):
+        result['read']['this'].append(seconds(read_midi.parse, raws))
+        result['read']['mido'].append(seconds(mido_read, raws))
+        result['write']['this'].append(seconds(write_midi.to_bytes, datas))
+        result['write']['mido'].append(seconds(mido_write, songs))
+    return result
 
-    times = {'read': ([], []), 'write': ([], [])}
-    for _ in range(args.rounds):
-        for (ours, theirs), functions, arguments in (
-                (times['read'], (read_midi.parse, mido_read), (raws, raws)),
-                (times['write'], (write_midi.to_bytes, mido_write), (datas, songs))):
-            ours.append(seconds(functions[0], arguments[0]))
-            theirs.append(seconds(functions[1], arguments[1]))
+
+def main():
+    parser = argparse.ArgumentParser(description='Reading and writing MIDI files against mido.')
+    parser.add_argument('folder', type=pathlib.Path)
+    parser.add_argument('--rounds', type=int, default=7)
+    args = parser.parse_args()
+    result = measure(args.folder, args.rounds)
+    print(f'{result["read"]["files"]} files, {result["read"]["events"]:,} events; mido '
+          f'{mido.version_info}, Python {platform.python_version()}')
     print(f'{"":6} {"this, s":>16} {"mido, s":>16} {"mido / this":>16}   (best, median)')
-    for name, (ours, theirs) in times.items():
-        columns = [(min(ours), statistics.median(ours)), (min(theirs), statistics.median(theirs))]
+    for name, times in result.items():
+        columns = [(min(times[who]), statistics.median(times[who])) for who in ('this', 'mido')]
         columns.append([b / a for a, b in zip(*columns)])
         print(f'{name:6} ' + ' '.join(f'{best:7.3f} {median:8.3f}' for best, median in columns))
 
