@@ -12,8 +12,11 @@ computed for some rows at a time: T * B * n_vocab numbers are never held.
 On the CPU the streams are dealt out to threads (NumPy lets go of the interpreter while it
 computes), each with matrix products of its own: two products side by side are faster than one on
 two cores. Weights are cut into blocks, so that OpenBLAS computes a product in place instead of
-copying its operands into an order of its own first, which costs a fifth of the time where there
-are few rows. On a GPU a step of a layer is one matrix product and one kernel.
+copying its operands into an order of its own first, which takes long where there are few rows.
+On a GPU a step of a layer is one matrix product and one kernel.
+
+One thread at a time may call this module. Gradients of gradients are not supported. The number of
+threads decides how sums are rounded.
 """
 import concurrent.futures
 import functools
@@ -34,17 +37,18 @@ from chainer.optimizers import adam
 LEAST_ROWS = 8          # streams of a thread; with fewer the weights are read for too little
 SMALL_PRODUCT = 10**6   # multiplications up to which OpenBLAS (with AVX-512) works in place
 WIDEST_BLOCK = 80       # columns; wider ones are no faster
-CACHED = 1 << 17        # float32 numbers, 512 KiB, half of a core's second cache
+CACHED = 1 << 17        # float32 numbers, 512 KiB: what fits in a core's own cache
 SOFTMAX_ROWS = 64       # rows of logits that are turned into a softmax while in the cache
-SLICE_ROWS = 512        # rows of logits that are held at a time, in each thread,
-SLICE = 1 << 22         # and how many numbers they are at the most, 16 MiB
+SLICE_ROWS = 512        # rows of logits that a thread holds at the most
+LOGITS = 1 << 23        # and numbers that all threads hold together, 32 MiB
 
 
 def forward(model, x, t, dropout_ratio=0.5):
-    """Reads a window x, whose words are followed by t, both (T, B) int32, and moves the state on.
+    """Reads a window x, whose words are followed by t, and moves the state on.
 
-    model: rnn.RNN. Returns (loss, accuracy): the sums over the T steps of what model.forward
-    gives for one, a float32 scalar Variable (nats) and a float32 scalar array.
+    model: rnn.RNN; x, t: (T, B) int32, 0 to n_vocab - 1, on its device. Returns (loss, accuracy):
+    the sums over the T steps of what model.forward gives for one, a scalar Variable (nats) and a
+    scalar, float32. IndexError on the CPU if a word of x is n_vocab or more.
     """
     if model.state is None:
         model.initialize_state(x.shape[1])
@@ -84,7 +88,7 @@ def dropout_mask(xp, shape, ratio):
     # One random bit for each binary digit of the ratio, of which 0.5 has one. Together they
     # are below it or not. Sown from the state that is saved.
     random = numpy.random.SFC64(numpy.random.randint(2 ** 32, dtype='u4'))
-    digits = f'{round(ratio * 65536):016b}'.rstrip('0')[::-1]
+    digits = f'{min(round(ratio * 65536), 65535):016b}'.rstrip('0')[::-1]
     for step in mask:
         dropped = numpy.zeros(-(-size // 64), 'u8')
         for digit in digits:
@@ -107,7 +111,8 @@ def blas():
 @functools.cache
 def pool():
     """(number of threads, their executor): as many as BLAS would take."""
-    count = max([library.num_threads for library in blas().lib_controllers], default=os.cpu_count())
+    counts = [library.num_threads for library in blas().lib_controllers] or [os.cpu_count()]
+    count = max(count or 1 for count in counts)
     return count, concurrent.futures.ThreadPoolExecutor(count)
 
 
@@ -117,23 +122,28 @@ def threads(size, least=1):
 
 
 def parallel(work, size, least=1):
-    """Calls work(slice) in threads, for slices that make up range(size)."""
+    """Calls work(slice) in threads, for slices that make up range(size); a list of what they return.
+
+    work must not call parallel itself: it would wait for threads that wait for it.
+    """
     count = threads(size, least)
     ends = [size * i // count for i in range(count + 1)]
     first, *others = (slice(*pair) for pair in zip(ends, ends[1:]))
     futures = [pool()[1].submit(work, part) for part in others]
-    work(first)
-    for future in futures:
-        future.result()
+    try:
+        results = [work(first)]
+    finally:  # whatever happens, nobody writes any more after this
+        concurrent.futures.wait(futures)
+    return results + [future.result() for future in futures]
 
 
 def one_blas_thread(function):
     """Decorator: inside, a matrix product is computed by the thread that asks for it."""
     @functools.wraps(function)
-    def wrapped(*args):
-        pool()
+    def wrapped(*args, **kwargs):
+        pool()  # before: it asks how many threads there would be
         with blas().limit(limits=1, user_api='blas'):
-            return function(*args)
+            return function(*args, **kwargs)
     return wrapped
 
 
@@ -144,7 +154,8 @@ _lock = threading.Lock()
 def empty(shape):
     """An uninitialised float32 array, in memory that nothing refers to any more.
 
-    Memory fresh from the system would cost a page fault every 4 KiB, for some 100 MB a window.
+    Memory fresh from the system costs a page fault every 4 KiB, in each window again. What was
+    taken once is kept for the life of the process.
     """
     size = math.prod(shape)
     with _lock:
@@ -176,7 +187,7 @@ class Embedding(chainer.FunctionNode):
     def forward_cpu(self, inputs):
         W, = inputs
         self.shape = W.shape
-        return numpy.take(W, self.words, axis=0, out=empty((len(self.words), W.shape[1])), mode='clip'),
+        return numpy.take(W, self.words, axis=0, out=empty((len(self.words), W.shape[1]))),
 
     def backward(self, indexes, grad_outputs):
         gW = empty(self.shape)
@@ -208,7 +219,7 @@ def blocks(W, rows, scale=numpy.ones(4, 'f')):
     def copy(part):
         view = W[part].reshape(-1, k, n // m, m).swapaxes(1, 2)
         numpy.multiply(view, scale[part, None, None, None], out=cut[part])
-    parallel(copy, 4)
+    parallel(copy, 4, least=1 if W.size > 4 * CACHED else 4)
     return cut
 
 
@@ -240,7 +251,7 @@ class LSTM(chainer.FunctionNode):
         tanh_cs = empty((steps, batchsize, n))
         cs[0], hs[0] = c, h
         rows = -(-batchsize // threads(batchsize, LEAST_ROWS))
-        W_x, W_h = (blocks(gate_major(W).swapaxes(1, 2), rows, SIGMOID) for W in (W_x, W_h))
+        blocks_x, blocks_h = (blocks(gate_major(W).swapaxes(1, 2), rows, SIGMOID) for W in (W_x, W_h))
         b_x, b_h = ((gate_major(b) * SIGMOID[:, None])[:, None] for b in (b_x, b_h))
         if self.index is not None:
             projected = empty((len(x), 4, n))
@@ -248,7 +259,7 @@ class LSTM(chainer.FunctionNode):
             def project(part):
                 for start in range(part.start, part.stop, rows):
                     some = slice(start, min(start + rows, part.stop))
-                    multiply(x[some], W_x, projected[some].swapaxes(0, 1))
+                    multiply(x[some], blocks_x, projected[some].swapaxes(0, 1))
                 projected[part] += b_x[:, 0]
             parallel(project, len(x))
 
@@ -256,7 +267,7 @@ class LSTM(chainer.FunctionNode):
             for some in chunks(gates[:, :, part]):
                 z = gates[some][:, :, part]
                 if self.index is None:
-                    multiply(x[some, None, None, part], W_x, z)
+                    multiply(x[some, None, None, part], blocks_x, z)
                     z += b_x
                 else:
                     z[...] = numpy.take(projected, self.index[some, part], axis=0).swapaxes(1, 2)
@@ -266,7 +277,7 @@ class LSTM(chainer.FunctionNode):
             from_h = empty((4, part.stop - part.start, n))
             for z, h, new_h, c, new_c, tanh_c in zip(gates[:, :, part], hs[:, part], hs[1:, part],
                                                      cs[:, part], cs[1:, part], tanh_cs[:, part]):
-                multiply(h, W_h, from_h)
+                multiply(h, blocks_h, from_h)
                 z += from_h
                 numpy.tanh(z, out=z)
                 sigmoids = z[1:]
@@ -301,7 +312,6 @@ class LSTM(chainer.FunctionNode):
     def backward(self, indexes, grad_outputs):
         x, W_x, W_h = (variable.array for variable in self.get_retained_inputs())
         xp = backend.get_array_module(x)
-        shapes = self.saved[2][1:].shape, W_h.shape[1:], W_h.shape[1:]
         gh, gc_last, gh_last = (None if g is None else g.array for g in grad_outputs)
         gh = xp.zeros_like(self.saved[2][1:]) if gh is None else gh
         gc, gh_next = (xp.zeros_like(self.saved[2][0]) if g is None else g.copy()
@@ -317,7 +327,7 @@ class LSTM(chainer.FunctionNode):
         gz_h = empty((steps, batchsize, 4, n))  # of the sums that a, i, f, o are functions of
         gz_x = gz_h if self.mask is None else empty(gz_h.shape)
         rows = -(-batchsize // threads(batchsize, LEAST_ROWS))
-        W_x, W_h = (blocks(gate_major(W), rows) for W in (W_x, W_h))
+        blocks_x, blocks_h = (blocks(gate_major(W), rows) for W in (W_x, W_h))
 
         def run(part):
             dc, dh = gc[part], gh_next[part]
@@ -344,7 +354,7 @@ class LSTM(chainer.FunctionNode):
                     numpy.multiply(slope[:3], dc, out=dz[:3])
                     numpy.multiply(slope[3], dh, out=dz[3])
                     dc *= f
-                    multiply(dz[:, None], W_h, from_z)
+                    multiply(dz[:, None], blocks_h, from_z)
                     numpy.sum(from_z, axis=0, out=dh)
                 if self.mask is not None:
                     numpy.multiply(dzs, self.mask[some][:, :, part], out=gz_x[some, part].swapaxes(1, 2))
@@ -361,7 +371,7 @@ class LSTM(chainer.FunctionNode):
             for start in range(part.start, part.stop, rows):
                 some = slice(start, min(start + rows, part.stop))
                 dz = gz_x[some].reshape(-1, 4, n).swapaxes(0, 1)
-                multiply(dz[:, None], W_x, from_z[:, :dz.shape[1]])
+                multiply(dz[:, None], blocks_x, from_z[:, :dz.shape[1]])
                 numpy.sum(from_z[:, :dz.shape[1]], axis=0, out=gx_rows[some])
         parallel(below, len(gz_x))
 
@@ -396,16 +406,22 @@ class LSTM(chainer.FunctionNode):
 
 
 def sums(rows, index, count):
-    """(count, width): for each i below count the sum of the rows (N, width) at which index is i."""
-    order = numpy.argsort(index, axis=None, kind='stable')
-    ends = numpy.searchsorted(index.ravel()[order], numpy.arange(count + 1)).tolist()
-    result = empty((count, rows.shape[1]))
+    """(count, width): for each i below count the sum of the rows (N, width) at which index is i.
 
-    def add(part):
-        for i in range(part.start, part.stop):
-            numpy.add.reduce(rows[order[ends[i]:ends[i + 1]]], axis=0, out=result[i])
-    # A thread for sums of a few rows would mostly wait for the interpreter.
-    parallel(add, count, 1 if len(rows) > 8 * count else count)
+    All i must occur. First the first row of each i, then the second ones, and so on: few
+    additions of many rows. numpy.add.reduceat and numpy.add.at take several times as long.
+    """
+    order = numpy.argsort(index, axis=None, kind='stable')
+    times = numpy.bincount(index.ravel())
+    first = numpy.cumsum(times) - times
+    often = numpy.argsort(-times, kind='stable')
+    total, more, result = (empty((count, rows.shape[1])) for _ in range(3))
+    total[...] = 0
+    for k in range(times.max()):
+        some = often[:numpy.count_nonzero(times > k)]
+        numpy.take(rows, order[first[some] + k], axis=0, out=more[:len(some)], mode='clip')
+        total[:len(some)] += more[:len(some)]
+    result[often] = total
     return result
 
 
@@ -468,22 +484,24 @@ class SoftmaxCrossEntropy(chainer.FunctionNode):
         new = empty if xp is numpy else functools.partial(xp.empty, dtype='f')
         batchsize, n = h.shape[1:]
         t = self.t.ravel()
-        h_and_1 = new((len(t), n + 1))  # so that the product with W and b adds b
+        # One row more, so that the product adds b: a pass over all logits less.
+        h_and_1, W_and_b = new((len(t), n + 1)), new((len(W), n + 1))
         h_and_1[:, :n], h_and_1[:, n] = h.reshape(-1, n), 1
-        W_and_b = new((len(W), n + 1))
         W_and_b[:, :n], W_and_b[:, n] = W, b
-        gh = new((len(t), n))
-        results = {}
+        backprop = chainer.config.enable_backprop  # of this thread; others have one of their own
+        gh = new((len(t), n)) if backprop else None
+
+        least = max(n // 2, 128)  # for each thread holds a gradient of W, too
+        count = threads(len(t), least) if xp is numpy else 1
+        length = max(32, min(SLICE_ROWS, LOGITS // (count * len(W))))
 
         def work(part):
-            results[part.start] = self._rows(new, h_and_1[part], W, W_and_b, t[part], batchsize, gh[part])
-        if xp is numpy:
-            parallel(work, len(t))
-        else:
-            work(slice(0, len(t)))
-        losses, hits, gWs, gbs = zip(*(results[start] for start in sorted(results)))
+            return self._rows(new, length, h_and_1[part], W, W_and_b, t[part], batchsize,
+                              gh[part] if backprop else None)
+        results = parallel(work, len(t), least) if xp is numpy else [work(slice(0, len(t)))]
+        losses, hits, gWs, gbs = zip(*results)
         self.accuracy = (sum(hits) / batchsize).astype('f')
-        if chainer.config.enable_backprop:
+        if backprop:
             gW = new(W.shape)
 
             def add(part):
@@ -499,17 +517,18 @@ class SoftmaxCrossEntropy(chainer.FunctionNode):
             self.grads = gh.reshape(h.shape), gW, sum(gbs)
         return xp.asarray(sum(losses) / batchsize, 'f'),
 
-    def _rows(self, new, h, W, W_and_b, t, batchsize, gh):
-        """Some rows h (R, n + 1), followed by the words t (R,): fills gh (R, n) and returns
-        (sum of the losses, number of hits, gradient of W.T, gradient of b).
+    def _rows(self, new, length, h, W, W_and_b, t, batchsize, gh):
+        """Some rows h (R, n + 1), followed by the words t (R,), at most `length` at a time.
+
+        Fills gh (R, n) and returns (sum of the losses, number of hits, gradient of W.T, gradient
+        of b). Without gh, no gradients.
         """
         xp = backend.get_array_module(h)
-        backprop = chainer.config.enable_backprop
         n_vocab, n = W.shape
-        length = max(1, min(SLICE_ROWS, SLICE // n_vocab))
         length = -(-len(h) // -(-len(h) // length))  # slices of one size
         logits, scale = new((length, n_vocab)), new((length, 1))
-        gW, more, gb = new((n, n_vocab)), new((n, n_vocab)), xp.zeros(n_vocab, 'f')
+        gW, more = (new((n, n_vocab)) if gh is not None and len(h) > start else None for start in (0, length))
+        gb = xp.zeros(n_vocab, 'f')
         loss, hits = xp.zeros((), 'd'), xp.zeros((), 'l')
         for start in range(0, len(h), length):
             some = slice(start, min(start + length, len(h)))
@@ -526,11 +545,11 @@ class SoftmaxCrossEntropy(chainer.FunctionNode):
                 xp.exp(z, out=z)
                 total = z.sum(axis=1)
                 loss += (xp.log(total) - right).sum()
-                if backprop:  # z times 1 / (total B) is softmax minus one-hot, over B
+                if gh is not None:  # z times 1 / (total B) is softmax minus one-hot, over B
                     z[index, t_z] = z[index, t_z] - total
                     r[low:low + step, 0] = 1 / (total * batchsize)
                     gb += r[low:low + step, 0] @ z
-            if backprop:
+            if gh is not None:
                 xp.matmul(y, W, out=gh[some])
                 gh[some] *= r
                 xp.matmul((h[some, :n] * r).T, y, out=more if start else gW)
@@ -549,7 +568,10 @@ class SoftmaxCrossEntropy(chainer.FunctionNode):
 # The update
 
 class Adam(chainer.optimizers.Adam):
-    """chainer.optimizers.Adam, on the CPU in threads and in pieces that stay in the cache."""
+    """chainer.optimizers.Adam, on the CPU in threads and in pieces that stay in the cache.
+
+    Of its hyperparameters, alpha, beta1, beta2 and eps.
+    """
 
     def __init__(self, alpha=0.001):
         super().__init__(alpha)
@@ -558,8 +580,8 @@ class Adam(chainer.optimizers.Adam):
         return AdamRule(self.hyperparam)
 
     @one_blas_thread  # BLAS threads, once awake for a hook, go on for a while and are in the way
-    def update(self, *args):
-        super().update(*args)
+    def update(self, *args, **kwargs):
+        super().update(*args, **kwargs)
 
 
 class AdamRule(adam.AdamRule):
@@ -588,4 +610,4 @@ class AdamRule(adam.AdamRule):
                 numpy.divide(self.alpha_t, s, out=s)
                 s *= m
                 p -= s
-        parallel(update, param.size, piece)
+        parallel(update, param.size, 4 * piece)

@@ -20,6 +20,7 @@ import modern_chainer  # noqa: F401  prepares chainer's import
 import chainer
 import chainer.functions as F
 import chainer.links as L
+from chainer import backend
 
 
 class RNN(chainer.Chain):
@@ -79,25 +80,21 @@ class RNN(chainer.Chain):
 
         x: (B,) integer ids, a list or an array. Returns (B, n_vocab) float32,
         an array on the model's device. No dropout, and no graph is built.
+        ValueError if the state has another number of rows.
         """
         if self.state is None:
             self.initialize_state(len(x))
-        if self.state['h2'].creator is not None:  # forward's: its graph is not ours to change
-            self.state = {name: chainer.Variable(variable.array) for name, variable in self.state.items()}
-        state, xp = self.state, self.xp
+        xp, state = self.xp, {name: variable.array for name, variable in self.state.items()}
+        if len(x) != len(state['h1']):
+            raise ValueError(f"{len(x)} words for a state of {len(state['h1'])} rows")
         with chainer.using_device(self.device):
             h = self.l0.W.array[xp.asarray(x)]
             for k, l_x, l_h in (('1', self.l1_x, self.l1_h), ('2', self.l2_x, self.l2_h)):
-                gates = h @ l_x.W.array.T
-                gates += state['h' + k].array @ l_h.W.array.T
-                gates += l_x.b.array + l_h.b.array
-                gates = gates.reshape(len(h), self.n_units, 4)  # a, i, f, o
-                gates[:, :, 1:] *= .5  # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2
-                xp.tanh(gates, out=gates)
-                a, i, f, o = gates[..., 0], *((gates[..., 1:] + 1) / 2).transpose(2, 0, 1)
-                c = f * state['c' + k].array + i * a
-                h = o * xp.tanh(c)
-                state['c' + k].array, state['h' + k].array = c, h
+                gates = h @ l_x.W.array.T + state['h' + k] @ l_h.W.array.T + (l_x.b.array + l_h.b.array)
+                a, i, f, o = gates.reshape(len(h), -1, 4).transpose(2, 0, 1)
+                state['c' + k] = sigmoid(f) * state['c' + k] + sigmoid(i) * xp.tanh(a)
+                state['h' + k] = h = sigmoid(o) * xp.tanh(state['c' + k])
+            self.state = {name: chainer.Variable(array) for name, array in state.items()}
             return h @ self.l3.W.array.T + self.l3.b.array
 
     def device_resident_accept(self, visitor):
@@ -105,3 +102,7 @@ class RNN(chainer.Chain):
         super().device_resident_accept(visitor)
         for variable in (self.state or {}).values():
             visitor.visit_variable(variable)
+
+
+def sigmoid(x):
+    return backend.get_array_module(x).tanh(x * .5) * .5 + .5

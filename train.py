@@ -227,8 +227,8 @@ def parse(argv):
     parser.add_argument('--transpose', type=number(int, -127, 127), nargs=2, metavar=('A', 'B'),
                         help='learn the music also transposed by A to B semitones; an epoch takes '
                              'as many times longer')
-    parser.add_argument('--stepwise', action='store_true',
-                        help="the article's loop, word by word: slower, with other random numbers for dropout")
+    parser.add_argument('--stepwise', action=argparse.BooleanOptionalAction, default=False,
+                        help="the article's loop, word by word: slower, with other random numbers for dropout (default: off)")
     parser.add_argument('--encoding', help='encoding of the text (default: UTF-8, else Shift_JIS)')
     # Fixed, so that two readers who compare notes see the same numbers.
     parser.add_argument('--seed', type=number(int, 0, 2 ** 32 - 1), default=0, metavar='N',

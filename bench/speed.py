@@ -7,7 +7,7 @@
 
 Training: one window of the article's network (forwards, backwards, clip, Adam; dropout 0.5,
 float32, the state carried on) against PyTorch, eager, with nn.LSTM of two layers, and against
-the article's step loop, both in turn with this project's window. Ids are uniformly random; a text repeats its words more often,
+the article's step loop (with this project's Adam), both in turn with this project's window. Ids are uniformly random; a text repeats its words more often,
 which favours this project. The best and the median. Generation is one text, word by word, softmax and draw included. Memory is the
 peak of a fresh process that trains 20 windows.
 """
@@ -24,7 +24,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHAPES = {'words': (7000, 128, 50, 50), 'MIDI words': (1000, 256, 50, 50),
-          'characters': (100, 512, 50, 50), 'PTB medium': (10000, 650, 20, 35)}  # V, n, B, T
+          'characters': (100, 512, 50, 50), 'PTB medium': (10000, 650, 20, 35),
+          "train.py's defaults": (7000, 256, 20, 35)}  # V, n, B, T
 NAMES = {'this': 'window', 'torch': 'PyTorch', 'steps': 'step loop', 'mido': 'mido'}
 
 
@@ -170,7 +171,7 @@ def memory(shape, who):
 
 
 def midi(args):
-    import midi
+    import midi  # the file beside this one
     return midi.measure(args.midi, min(args.rounds, 7))
 
 
@@ -230,8 +231,9 @@ def run(args):
     measure('generation', 1, ('generation',))
     for shape in SHAPES:
         measure(f'memory, {shape}', 0, *(('memory', shape, who) for who in ('this', 'torch')))
-    for kind in ('read', 'write'):
-        measure(f'MIDI, {kind}', 0, ('midi', kind))
+    print('MIDI', file=sys.stderr)
+    for kind, values in in_process(0, args, 'midi').items():
+        result['rows'].append({'what': f'MIDI, {kind}', 'threads': 0, **values})
     if gpu >= 0:
         args.gpu = gpu
         measure_training('gpu')
@@ -278,16 +280,14 @@ def main():
     if args.call:
         name, *rest = args.call
         call = {'versions': versions, 'memory': memory, 'training': lambda *which: training(*which, args),
-                'generation': lambda: generation(args), 'midi': lambda kind: midi(args)[kind]}[name]
+                'generation': lambda: generation(args), 'midi': lambda: midi(args)}[name]
         import modern_chainer  # noqa: F401  prepares chainer's import
         print(json.dumps(call(*rest)))
         return
     result = json.loads(args.table.read_text()) if args.table else run(args)
     if args.out:
         args.out.parent.mkdir(exist_ok=True)
-        rows = ',\n  '.join(json.dumps(row) for row in result['rows'])
-        head = json.dumps({**result, 'rows': []}, indent=1)
-        args.out.write_text(head.replace('"rows": []', f'"rows": [\n  {rows}]') + '\n')
+        args.out.write_text(json.dumps(result, indent=1) + '\n')
     print(*table(result), sep='\n')
 
 

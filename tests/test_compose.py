@@ -191,6 +191,8 @@ def test_the_second_experiment(composer, composed, capsys):
         generate.main(['--midi', 'out.mid', '--seed', seed, '--length', '40'])
         if len(composed[0]) == 40:
             break
+    else:
+        pytest.fail('no piece of 40 words')
     piece = mido.MidiFile('out.mid')
     assert piece.ticks_per_beat == 96
     assert [(m.type, getattr(m, 'tempo', None), getattr(m, 'program', None)) for m in piece.tracks[0][:2]] == [

@@ -1,5 +1,6 @@
 """fused.py gives what rnn.py gives, which test_rnn.py checks against NumPy in float64."""
 import concurrent.futures
+import contextlib
 import tracemalloc
 
 import numpy
@@ -43,6 +44,7 @@ def assert_same(one, other):
     """Gradients and states of two models agree to float32 rounding."""
     for (name, a), (_, b) in zip(sorted(one.namedparams()), sorted(other.namedparams())):
         a, b = here(a.grad), here(b.grad)
+        assert numpy.isfinite(a).all()
         numpy.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6 * max(1, abs(a).max()), err_msg=name)
     for name in one.state:
         numpy.testing.assert_allclose(here(other.state[name].array), here(one.state[name].array),
@@ -98,8 +100,9 @@ def test_the_loss_may_be_scaled(device):
     random = numpy.random.RandomState(1)
     one, two = pair(11, 6, 4, device)
     x, t = device.send(random.randint(11, size=(2, 3, 4)).astype('i'))
-    (train.stepwise(one, x, t, 0)[0] * 3).backward()
-    (fused.forward(two, x, t, 0)[0] * 3).backward()
+    for model, forward in ((one, train.stepwise), (two, fused.forward)):
+        model.cleargrads()
+        (forward(model, x, t, 0)[0] * 3).backward()
     assert_same(one, two)
 
 
@@ -125,43 +128,82 @@ def test_large_logits_do_not_overflow():
 
 # Threads and slices
 
-def gradients(n_threads, monkeypatch):
-    executor = concurrent.futures.ThreadPoolExecutor(n_threads)
-    monkeypatch.setattr(fused, 'pool', lambda: (n_threads, executor))
+@pytest.fixture
+def use_threads(monkeypatch):
+    """use_threads(n): as on a machine with n cores."""
+    with contextlib.ExitStack() as stack:
+        def use(n):
+            executor = stack.enter_context(concurrent.futures.ThreadPoolExecutor(n))
+            monkeypatch.setattr(fused, 'pool', lambda: (n, executor))
+        yield use
+
+
+def gradients():
     numpy.random.seed(0)
     model, _ = pair(70, 32, 29)
     x, t = numpy.random.RandomState(1).randint(70, size=(2, 6, 29)).astype('i')
     loss, _ = fused.forward(model, x, t, 0.3)
     model.cleargrads()
     loss.backward()
-    executor.shutdown()
     return {'loss': loss.array, **{name: param.grad for name, param in model.namedparams()}}
 
 
-def test_threads_slices_and_blocks_change_nothing(monkeypatch):
-    expected = gradients(1, monkeypatch)
+def test_threads_slices_and_blocks_change_nothing(monkeypatch, use_threads):
+    use_threads(1)
+    expected = gradients()
     for n_threads in (2, 3, 7):
-        again = [gradients(n_threads, monkeypatch) for _ in range(2)]
+        use_threads(n_threads)
+        again = [gradients() for _ in range(2)]
         for name, value in expected.items():
             numpy.testing.assert_allclose(again[0][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
             numpy.testing.assert_array_equal(again[0][name], again[1][name])  # same machine, same result
-    for name, value in (('SLICE', 70 * 11), ('SOFTMAX_ROWS', 3), ('SMALL_PRODUCT', 32 * 16 * 29), ('CACHED', 4000)):
+    for name, value in (('SLICE_ROWS', 5), ('SOFTMAX_ROWS', 3), ('SMALL_PRODUCT', 32 * 16 * 29), ('CACHED', 4000)):
         monkeypatch.setattr(fused, name, value)
-    for name, value in gradients(2, monkeypatch).items():
+    for name, value in gradients().items():
         numpy.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_the_logits_of_a_window_are_never_held():
-    n_vocab, steps, batchsize = 3000, 40, 30
-    model, _ = pair(n_vocab, 8, batchsize)
-    x, t = numpy.random.RandomState(1).randint(n_vocab, size=(2, steps, batchsize)).astype('i')
+def peak_of(function):
+    """The most memory (bytes) that function() holds at a time, from NumPy's own account."""
     fused._buffers.clear()
     tracemalloc.start()
-    loss, _ = fused.forward(model, x, t)
-    loss.backward()
+    function()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < steps * batchsize * n_vocab * 4
+    return peak
+
+
+@pytest.mark.parametrize('n_threads', [1, 4, 64])
+def test_the_logits_of_a_window_are_never_held(monkeypatch, use_threads, n_threads):
+    use_threads(n_threads)
+    n_vocab, steps, batchsize = 3000, 80, 30
+    model, _ = pair(n_vocab, 16, batchsize)
+    x, t = numpy.random.RandomState(1).randint(n_vocab, size=(2, steps, batchsize)).astype('i')
+    logits = steps * batchsize * n_vocab * 4
+    monkeypatch.setattr(fused, 'LOGITS', logits // 4 // 4)
+
+    def validate():
+        with chainer.no_backprop_mode(), chainer.using_config('train', False):
+            fused.forward(model, x, t)
+    training = peak_of(lambda: fused.forward(model, x, t)[0].backward())
+    assert training < logits * 3 / 4
+    validation = peak_of(validate)
+    assert validation < training - 5 * 16 * n_vocab  # gradients of W, at least one
+
+
+def test_an_error_in_a_thread_is_raised_when_all_have_finished(use_threads):
+    use_threads(3)
+    done = []
+
+    def work(part):
+        if part.start == raising:
+            raise KeyboardInterrupt
+        done.append(part.start)
+    for raising in (0, 1, 2):
+        done.clear()
+        with pytest.raises(KeyboardInterrupt):
+            fused.parallel(work, 3)
+        assert sorted(done) == [i for i in range(3) if i != raising]
 
 
 def test_memory_in_use_is_not_handed_out_again():

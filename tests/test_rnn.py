@@ -118,11 +118,14 @@ def test_step_is_forward_without_a_graph(device):
                                   chainer.get_device('@numpy').send(expected), rtol=1e-5, atol=1e-6)
     assert y.shape == (2, V) and y.dtype == 'f' and device.is_array_supported(y)
     assert all(variable.creator is None for variable in model.state.values())
-    for x in words:
-        model.forward(device.send(numpy.array(x, 'i')))  # leaves a graph behind
-    before = model.state
-    model.step([0, 0])
-    assert all(variable.creator is not None for variable in before.values())
+    before, reader = model.state, model.copy()
+    after = model.step([1, 2])
+    model.state = before  # may be kept, and gone back to
+    for other in (model, reader):
+        numpy.testing.assert_array_equal(chainer.get_device('@numpy').send(other.step([1, 2])),
+                                         chainer.get_device('@numpy').send(after))
+    with pytest.raises(ValueError, match='3 words for a state of 2 rows'):
+        model.step([0, 1, 2])
     e = numpy.exp(chainer.get_device('@numpy').send(y))
     numpy.testing.assert_allclose(chainer.get_device('@numpy').send(softmax.array),
                                   e / e.sum(axis=1, keepdims=True), rtol=1e-5)
