@@ -1,4 +1,5 @@
-"""The tables of options in both READMEs name every option, and no other."""
+"""Both READMEs name every option, and quote the speed that was measured."""
+import json
 import pathlib
 import re
 
@@ -6,6 +7,7 @@ import pytest
 
 import generate
 import train
+from bench import speed
 
 ROOT = pathlib.Path(train.__file__).parent
 
@@ -21,3 +23,9 @@ def test_every_option_is_in_the_table(name, capsys):
     real = {option for found in programs for pair in found for option in pair if option} - {'--help', '--no-stepwise'}
     table = set(re.findall(r'^\| `(--[\w-]+)`', (ROOT / name).read_text(encoding='utf-8'), re.M))
     assert table == real
+
+
+@pytest.mark.parametrize('name', ['README.md', 'README.ja.md'])
+def test_the_table_of_speed_is_what_was_measured(name):
+    result = json.loads((ROOT / 'bench' / 'results' / 'cpu.json').read_text())
+    assert '\n'.join(speed.table(result)) in (ROOT / name).read_text(encoding='utf-8')
