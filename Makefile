@@ -8,7 +8,7 @@ BIN = .venv/bin
 INSTALLED = .venv/installed-$(notdir $(PYTHON))
 
 demo: $(INSTALLED)
-	$(BIN)/python train.py --corpus holmes.txt --epoch 25 --out result/demo
+	$(BIN)/python train.py --corpus holmes.txt --out result/demo
 	$(BIN)/python generate.py --start ホームズ --model result/demo
 	$(BIN)/python train.py --midi track1.mid --out result/demo-music
 	$(BIN)/python generate.py --midi result/demo.mid --wav result/demo.wav --plot result/demo.png --model result/demo-music
