@@ -190,7 +190,7 @@ def parse(argv):
     parser.add_argument('--unit', '-u', type=number(int, 1), default=256, metavar='N',
                         help='width of the embedding and of both layers (default: 256)')
     # 20 and 35 are those of Zaremba et al. 2014 and of Chainer's ptb example. 50 streams save a
-    # third of the time of an epoch, but learn less in it: 291 after six against 280 after four.
+    # quarter of the time of an epoch, but learn less in it: 291 after six against 280 after four.
     parser.add_argument('--batchsize', '-b', type=number(int, 1), default=20, metavar='B',
                         help='minibatch: parallel streams; more are faster, fewer learn more in an epoch '
                              '(default: 20)')
@@ -229,7 +229,8 @@ def parse(argv):
                         help='learn the music also transposed by A to B semitones; an epoch takes '
                              'as many times longer')
     parser.add_argument('--stepwise', action=argparse.BooleanOptionalAction, default=False,
-                        help="the article's loop, word by word: slower, with other random numbers for dropout (default: off)")
+                        help="the article's loop, word by word: slower, with other random numbers for "
+                             'dropout (default: off)')
     parser.add_argument('--encoding', help='encoding of the text (default: UTF-8, else Shift_JIS)')
     # Fixed, so that two readers who compare notes see the same numbers.
     parser.add_argument('--seed', type=number(int, 0, 2 ** 32 - 1), default=0, metavar='N',
