@@ -141,7 +141,7 @@ def use_threads(monkeypatch):
 def gradients():
     numpy.random.seed(0)
     model, _ = pair(70, 32, 29)
-    x, t = numpy.random.RandomState(1).randint(70, size=(2, 6, 29)).astype('i')
+    x, t = numpy.random.RandomState(1).randint(70, size=(2, 20, 29)).astype('i')  # rows for four threads
     loss, _ = fused.forward(model, x, t, 0.3)
     model.cleargrads()
     loss.backward()
@@ -181,14 +181,21 @@ def test_the_logits_of_a_window_are_never_held(monkeypatch, use_threads, n_threa
     x, t = numpy.random.RandomState(1).randint(n_vocab, size=(2, steps, batchsize)).astype('i')
     logits = steps * batchsize * n_vocab * 4
     monkeypatch.setattr(fused, 'LOGITS', logits // 4 // 4)
+    assert peak_of(lambda: fused.forward(model, x, t)[0].backward()) < logits * 3 / 4
 
-    def validate():
-        with chainer.no_backprop_mode(), chainer.using_config('train', False):
-            fused.forward(model, x, t)
-    training = peak_of(lambda: fused.forward(model, x, t)[0].backward())
-    assert training < logits * 3 / 4
-    validation = peak_of(validate)
-    assert validation < training - 5 * 16 * n_vocab  # gradients of W, at least one
+
+def test_validation_computes_no_gradients(monkeypatch, use_threads):
+    """Nor does a thread, for which Chainer has settings of its own."""
+    use_threads(2)
+    model, _ = pair(50, 16, 30)
+    x, t = numpy.random.RandomState(1).randint(50, size=(2, 10, 30)).astype('i')
+    shapes, empty = [], fused.empty
+    monkeypatch.setattr(fused, 'empty', lambda shape: (shapes.append(shape), empty(shape))[1])
+    with chainer.no_backprop_mode(), chainer.using_config('train', False):
+        fused.forward(model, x, t)
+    assert shapes and (16, 50) not in shapes
+    fused.forward(model, x, t)
+    assert shapes.count((16, 50)) == 2  # a gradient of l3.W in each thread
 
 
 def test_an_error_in_a_thread_is_raised_when_all_have_finished(use_threads):
