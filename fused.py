@@ -484,7 +484,7 @@ class SoftmaxCrossEntropy(chainer.FunctionNode):
         new = empty if xp is numpy else functools.partial(xp.empty, dtype='f')
         batchsize, n = h.shape[1:]
         t = self.t.ravel()
-        # One row more, so that the product adds b: a pass over all logits less.
+        # One column more, so that the product adds b: a pass over all logits less.
         h_and_1, W_and_b = new((len(t), n + 1)), new((len(W), n + 1))
         h_and_1[:, :n], h_and_1[:, n] = h.reshape(-1, n), 1
         W_and_b[:, :n], W_and_b[:, n] = W, b

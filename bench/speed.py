@@ -26,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHAPES = {'words': (7000, 128, 50, 50), 'MIDI words': (1000, 256, 50, 50),
           'characters': (100, 512, 50, 50), 'PTB medium': (10000, 650, 20, 35),
           "train.py's defaults": (7000, 256, 20, 35)}  # V, n, B, T
+OWN_MIDI = str(ROOT / 'data')
 NAMES = {'this': 'window', 'torch': 'PyTorch', 'steps': 'step loop', 'mido': 'mido'}
 
 
@@ -210,7 +211,8 @@ def run(args):
     print('started without ' + ', '.join(removed) if removed else 'no OPENBLAS_ variable is set', file=sys.stderr)
     gpu, args.gpu = args.gpu, -1
     result = {'date': datetime.date.today().isoformat(),
-              'command': 'make bench' + (f' GPU={gpu}' if gpu >= 0 else ''),
+              'command': 'make bench' + (f' GPU={gpu}' if gpu >= 0 else '')
+                         + ('' if args.midi == OWN_MIDI else ' MIDI=FOLDER'),
               'machine': f'{cpu()}, {os.cpu_count()} cores', 'without': removed,
               'versions': in_process(0, args, 'versions'), 'rows': []}
 
@@ -250,7 +252,7 @@ def cpu():
 
 def table(result):
     """The lines (list of str) of a Markdown table of what `run` has measured."""
-    lines = [f'{result["date"]}, {result["machine"]}; ' + ', '.join(
+    lines = [f'`{result["command"]}`, {result["date"]}, {result["machine"]}; ' + ', '.join(
         f'{name} {version}' for name, version in result['versions'].items()), '',
         '| | threads | this project | peer | times as good: best, median |', '| --- | --- | --- | --- | --- |']
     for row in result['rows']:
@@ -270,7 +272,7 @@ def table(result):
 def main():
     parser = argparse.ArgumentParser(description='Speed and memory against PyTorch and mido.')
     parser.add_argument('--gpu', type=int, default=-1)
-    parser.add_argument('--midi', default=str(ROOT / 'data'), help='folder of .mid files')
+    parser.add_argument('--midi', default=OWN_MIDI, help='folder of .mid files')
     parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument('--out', type=pathlib.Path)
     parser.add_argument('--table', type=pathlib.Path)
