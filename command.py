@@ -1,4 +1,4 @@
-"""What the commands share: errors in one line, numbers as options, files that are never half.
+"""What the commands share: errors in one line, numbers as options, files that have an end and are never half.
 
     @command.reporting(MidiError)
     def main(argv=None): ...
@@ -8,10 +8,12 @@
 """
 import argparse
 import contextlib
+import errno
 import functools
 import math
 import os
 import pathlib
+import stat
 import sys
 
 
@@ -41,7 +43,8 @@ def reporting(*errors):
                 message = f'not enough memory: {error}'
             except KeyboardInterrupt:
                 return 130
-            print(f'{program}: {message}', file=sys.stderr)
+            # One line, whatever a strange file has put into it.
+            print(f'{program}: {"".join(c if c.isprintable() else " " for c in message)}', file=sys.stderr)
             return 1
         return wrapped
     return decorate
@@ -64,6 +67,21 @@ def number(kind, low, high=None):
     return parse
 
 
+def opened(path):
+    """A binary file to read from; OSError if it cannot be opened, or is a device, which may have no end."""
+    file = open(path, 'rb')
+    if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, 'a device, not a file', str(path))
+    return file
+
+
+def beside(path):
+    """The hidden file (pathlib.Path) that `replacing` writes; a process that is killed leaves it behind."""
+    path = pathlib.Path(path)
+    return path.with_name(f'.{path.name}.part')
+
+
 @contextlib.contextmanager
 def replacing(path):
     """Opens a binary file that takes the place of `path` once it is whole.
@@ -82,7 +100,7 @@ def replacing(path):
             raise
         return
     target = os.path.realpath(path)  # a link stays one
-    partial = os.path.join(os.path.dirname(target), f'.{os.path.basename(target)}.part')
+    partial = beside(target)
     file = None
     try:
         file = open(partial, 'wb')

@@ -10,13 +10,16 @@
 Every failure that an input can cause is a CorpusError with a one-line message.
 """
 import collections
+import concurrent.futures
 import difflib
 import functools
 import http.client
 import io
 import pathlib
 import re
+import threading
 import unicodedata
+import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
@@ -26,6 +29,8 @@ import MeCab
 import numpy
 import unidic_lite
 
+import command
+
 EOS = '<eos>'  # end of a line
 UNK = '<unk>'  # a word rarer than min_count
 
@@ -34,6 +39,7 @@ ENCODINGS = ('utf-8-sig', 'cp932', 'shift_jis_2004')
 MAX_DOWNLOAD = 64 << 20   # bytes; the longest zip of Aozora Bunko has about 2 MB
 MAX_UNPACKED = 512 << 20  # bytes of all texts of a zip; more is a bomb, or wants a folder
 TIMEOUT = 30              # seconds without an answer from an address
+MAX_SECONDS = 600         # until all of its answer is there
 MAX_LINE = 10000          # characters fed to MeCab at once; it gives up on 1.6 million
 
 
@@ -141,7 +147,8 @@ def _is_text(name):
 
 def _bytes_of(path):
     try:
-        return pathlib.Path(path).read_bytes()
+        with command.opened(path) as file:
+            return file.read()
     except OSError as error:
         raise CorpusError(f'{path}: {error.strerror}') from None
 
@@ -153,14 +160,22 @@ def _unzipped(name, data):
         return
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = sorted(name for name in archive.namelist() if _is_text(name.split('/')[-1]))
+            for member in archive.infolist():
+                # Nothing is unpacked to a disk here, but who writes such names means no good.
+                if re.search(r'^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)', member.filename):
+                    raise CorpusError(f'{name}: a name in this zip leads out of it: {member.filename!r}')
+            members = sorted((member for member in archive.infolist() if _is_text(member.filename.split('/')[-1])),
+                             key=lambda member: member.filename)
             if not members:
                 raise CorpusError(f'{name}: no .txt file in this zip')
-            if sum(archive.getinfo(m).file_size for m in members) > MAX_UNPACKED:
+            if sum(member.file_size for member in members) > MAX_UNPACKED:
                 raise CorpusError(f'{name}: more than {MAX_UNPACKED >> 20} MiB unpacked; '
                                   'unpack it and give the folder')
             for member in members:
-                yield f'{name}/{member}', archive.read(member)
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise CorpusError(f'{name}: packed in an unusual way; unpack it and give the folder')
+                with archive.open(member) as file:  # in pieces: a size that lies shows after the first
+                    yield f'{name}/{member.filename}', b''.join(iter(lambda: file.read(1 << 20), b''))
     except CorpusError:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
@@ -169,7 +184,11 @@ def _unzipped(name, data):
 
 class _HttpOnly(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, request, fp, code, msg, headers, newurl):
-        _check_scheme(newurl)
+        try:
+            _check_scheme(newurl)
+        except CorpusError:
+            fp.close()
+            raise
         return super().redirect_request(request, fp, code, msg, headers, newurl)
 
 
@@ -179,6 +198,23 @@ def _check_scheme(address):
 
 
 def _download(address):
+    """The bytes at an http(s) address, MAX_DOWNLOAD at most; CorpusError if they cannot be had in MAX_SECONDS."""
+    result = concurrent.futures.Future()
+
+    def fetch():
+        try:
+            result.set_result(_fetch(address))
+        except BaseException as error:
+            result.set_exception(error)
+    # A thread of its own, because TIMEOUT starts anew with every byte that drips in.
+    threading.Thread(target=fetch, daemon=True).start()
+    try:
+        return result.result(MAX_SECONDS)
+    except concurrent.futures.TimeoutError:
+        raise CorpusError(f'{address}: not all there after {MAX_SECONDS} seconds') from None
+
+
+def _fetch(address):
     try:
         _check_scheme(address)
         request = urllib.request.Request(address, headers={'User-Agent': 'rnn-corpus'})
@@ -188,6 +224,8 @@ def _download(address):
     except CorpusError:
         raise
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise CorpusError(f'{address}: {error}') from None
     if len(data) > MAX_DOWNLOAD:
         raise CorpusError(f'{address}: more than {MAX_DOWNLOAD >> 20} MiB')

@@ -64,7 +64,7 @@ def read_midi(path, strict=False):
     else, if it is no such file or damaged so that its events cannot be told apart.
     """
     try:
-        with open(path, 'rb') as file:
+        with command.opened(path) as file:
             raw = file.read()
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         raise MidiError(path, None, getattr(error, 'strerror', None) or error) from None

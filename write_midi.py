@@ -85,7 +85,7 @@ def main(argv=None):
                              '(default: 480 ticks per quarter, 120 quarters per minute)')
     args = parser.parse_args(argv)
     try:
-        with contextlib.nullcontext(sys.stdin.buffer) if args.words == '-' else open(args.words, 'rb') as file:
+        with contextlib.nullcontext(sys.stdin.buffer) if args.words == '-' else command.opened(args.words) as file:
             raw = file.read()
         # PowerShell's > writes UTF-16; what is no text becomes a word that is none
         text = raw.decode('utf-16' if raw[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig', 'replace')

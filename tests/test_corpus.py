@@ -1,9 +1,11 @@
 """corpus.py: bytes to text to words to ids, and back."""
+import contextlib
 import http.server
 import io
 import pathlib
 import re
 import threading
+import tracemalloc
 import zipfile
 
 import numpy
@@ -170,6 +172,47 @@ def test_zip_bombs_are_refused(folder, monkeypatch):
         corpus.read('b.zip')
 
 
+def test_a_zip_that_lies_of_its_size_takes_no_memory(folder):
+    """300 MB of zeros in 300 kB, declared as 600 bytes."""
+    data = bytearray(zipped(a__txt='a' * 600, b__txt=bytes(300_000_000)))
+    for name in (b'a.txt', b'b.txt'):
+        entry = data.rindex(name) - 46
+        data[entry + 24:entry + 28] = (600).to_bytes(4, 'little')
+    (folder / 'a.zip').write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(CorpusError, match='damaged zip'):
+        corpus.read('a.zip')
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+@pytest.mark.parametrize('name', ['../a.txt', '/a.txt', 'x/../../a.txt', 'C:/a.txt', '..\\a.txt', '\\\\host\\a.txt',
+                                  'x/..', '../picture.png'])
+def test_zips_with_names_that_lead_out_are_refused(folder, name):
+    (folder / 'a.zip').write_bytes(zipped(**{'b.txt': 'b', name: 'a'}))
+    with pytest.raises(CorpusError, match='leads out'):
+        corpus.read('a.zip')
+
+
+def test_names_with_dots_are_no_trick(folder):
+    (folder / 'a.zip').write_bytes(zipped(**{'x..y/..a.txt': 'a', 'b...txt': 'b'}))
+    assert corpus.read('a.zip') == 'b\na\n'
+
+
+@pytest.mark.parametrize('method', [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_whose_unpacking_has_no_bound_are_refused(folder, method):
+    with zipfile.ZipFile('a.zip', 'w', method) as archive:
+        archive.writestr('a.txt', 'a' * 600)
+    with pytest.raises(CorpusError, match='unusual'):
+        corpus.read('a.zip')
+
+
+def test_devices_are_refused():
+    with pytest.raises(CorpusError, match='device'):
+        corpus.read('/dev/zero')
+
+
 @pytest.fixture
 def server():
     """http://127.0.0.1:port that serves a zip, a text, a page and redirects."""
@@ -182,6 +225,16 @@ def server():
                 self.send_response(302)
                 self.send_header('Location', self.path[4:])
                 self.end_headers()
+            elif self.path == '/round':
+                self.send_response(302)
+                self.send_header('Location', '/round')
+                self.end_headers()
+            elif self.path == '/drip':  # a header without an end
+                self.send_response(200)
+                self.flush_headers()
+                with contextlib.suppress(OSError):
+                    while not stopped.wait(0.01):
+                        self.wfile.write(b'x')
             elif self.path in answers:
                 self.send_response(200)
                 self.send_header('Content-Type', answers[self.path][0])
@@ -193,9 +246,11 @@ def server():
         def log_message(self, *args):
             pass
 
+    stopped = threading.Event()
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
         yield f'http://127.0.0.1:{httpd.server_address[1]}'
+        stopped.set()
         httpd.shutdown()
 
 
@@ -211,6 +266,17 @@ def test_address(server, monkeypatch):
     monkeypatch.setattr(corpus, 'MAX_DOWNLOAD', 5)
     with pytest.raises(CorpusError, match='more than'):
         corpus.read(f'{server}/a.txt')
+
+
+def test_an_answer_without_end(server, monkeypatch):
+    monkeypatch.setattr(corpus, 'MAX_SECONDS', 0.2)
+    with pytest.raises(CorpusError, match='not all there after 0.2 seconds'):
+        corpus.read(f'{server}/drip')
+
+
+def test_redirects_that_go_round(server):
+    with pytest.raises(CorpusError, match='redirect|infinite loop'):
+        corpus.read(f'{server}/round')
 
 
 @pytest.mark.parametrize('address', ['ftp://127.0.0.1/a', 'file:///etc/hostname', 'http://',
