@@ -6,15 +6,16 @@ A checkpoint is an uncompressed .npz (a zip of .npy arrays, numpy.load reads it)
     model/...   float32 weights under Chainer's names (model/l1_x/W) and layout
     trainer/... Adam's moments, LSTM state, random state, position: for --resume
 
-No Python object is ever pickled or unpickled, so a file from a stranger is data
-and nothing else. It loads on a CPU, whatever device trained it.
+No Python object is ever pickled or unpickled and no header evaluated, so a file from
+a stranger is data and nothing else. Nothing is packed, and no array is taken to be larger
+than the file: what loading needs is a few times the size of the file. It loads on a CPU,
+whatever device trained it. Equal runs write equal files: times are not in it.
 """
-import contextlib
 import json
+import os
 import pathlib
-import warnings
+import re
 import zipfile
-import zlib
 
 import modern_chainer  # noqa: F401  prepares chainer's import
 
@@ -27,30 +28,35 @@ from rnn import RNN
 FORMAT = 1
 FIELDS = {'kind': str, 'n_units': int, 'vocabulary': list, 'cut': str, 'text_sum': int,
           'options': dict, 'epoch': int, 'history': list}  # what meta must hold; music has 'music' too
+STATE = 'trainer/updater/'
+
+# What NumPy writes above an array of numbers (its NEP 1), and nothing else that it would evaluate.
+_HEADER = re.compile(rb"\x93NUMPY\x01\0..\{'descr': '([<|][fiub][1248])', 'fortran_order': (True|False), "
+                     rb"'shape': \(([0-9, ]*)\), \} *\n", re.DOTALL)
 
 
 class CheckpointError(ValueError):
     """A file is no checkpoint that this version can read; the message is one line."""
 
 
-def save(path, model, meta, trainer=None):
+def save(path, model, meta, updater=None):
     """Writes a checkpoint.
 
     model: RNN on any device; meta: dict that JSON can hold, with all of FIELDS but
-    n_units, 'vocabulary' a list of n_vocab str; trainer: a chainer.training.Trainer
-    whose state makes an exact resumption possible, or None. OSError if it cannot be
-    written.
+    n_units, 'vocabulary' a list of n_vocab str, 'history' a dict of numbers for each epoch; updater: has Chainer's serialize and
+    gives in it all that an exact resumption takes, or None. OSError if it cannot be
+    written; the old file is whole then.
     """
     meta = {'format': FORMAT, 'n_units': model.n_units, **meta}
     target = {'meta': numpy.frombuffer(json.dumps(meta).encode(), 'u1')}
     serializers.DictionarySerializer(target, 'model/').save(model)
-    if trainer is not None:
-        serializers.DictionarySerializer(target, 'trainer/').save(trainer)
+    if updater is not None:
+        serializers.DictionarySerializer(target, STATE).save(updater)
     for name, array in target.items():
         if array.dtype.hasobject:  # would be pickled
             raise TypeError(f'{name} is not a plain array')
     with command.replacing(path) as file:
-        numpy.savez(file, **target)
+        numpy.savez(file, **dict(sorted(target.items())))  # Chainer's order changes with Python's hash seed
 
 
 def load(path):
@@ -59,85 +65,136 @@ def load(path):
     CheckpointError if the file is missing, damaged, foreign, of a newer format
     or does not fit together.
     """
-    with _opened(path) as npz:
-        meta = _meta(path, npz)
-        n_vocab, n_units = len(meta['vocabulary']), meta['n_units']
-        expected = {'model/l0/W': (n_vocab, n_units), 'model/l3/W': (n_vocab, n_units)}
-        for name, shape in expected.items():  # before memory is taken for the model
-            if npz[name].shape != shape:
-                raise CheckpointError(f'{path}: {name} is {npz[name].shape}, not {shape}')
-        model = RNN(n_vocab, n_units)
-        for name, param in model.namedparams():
-            array = npz['model' + name]
-            if array.shape != param.shape or array.dtype != param.dtype:
-                raise CheckpointError(f'{path}: model{name} is {array.dtype} {array.shape}, '
-                                      f'not {param.dtype} {param.shape}')
-            param.array[...] = array
+    return _model(path, _arrays(path, 'meta', 'model/'))
+
+
+def load_run(path):
+    """Reads a checkpoint with what `resume` needs: (RNN on the CPU, meta dict, state).
+
+    state: dict of name to array. CheckpointError as from `load`, and if there is no such
+    state (in a best.npz).
+    """
+    arrays = _arrays(path, 'meta', 'model/', STATE)
+    model, meta = _model(path, arrays)
+    state = {name: array for name, array in arrays.items() if name.startswith(STATE)}
+    if not state:
+        raise CheckpointError(f'{path}: holds a model but no training state; resume from last.npz')
+    return model, meta, state
+
+
+def resume(path, state, updater):
+    """Puts the state from `load_run` into an updater like the one that was saved.
+
+    The updater checks what the numbers mean (ValueError); here they have to come out of it
+    as they went in, with shapes and dtypes. CheckpointError, with the `path`, if they do not fit.
+    """
+    try:
+        serializers.NpzDeserializer(state, STATE).load(updater)
+        taken = {}
+        serializers.DictionarySerializer(taken, STATE).save(updater)
+        for name, array in taken.items():
+            found = state[name]
+            if (found.dtype, found.shape, found.tobytes()) != (array.dtype, array.shape, array.tobytes()):
+                raise ValueError(f'{name} is {found.dtype} {found.shape}, not {array.dtype} {array.shape}')
+            if not numpy.isfinite(found).all():
+                raise ValueError(f'{name} is not finite')
+    except KeyError as error:
+        raise CheckpointError(f'{path}: its training state lacks {error.args[0]}') from None
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f'{path}: its training state does not fit: {error}') from None
+
+
+def _model(path, arrays):
+    """(RNN, meta) of the arrays of a checkpoint; CheckpointError if they do not fit together."""
+    meta = _meta(path, arrays)
+    n_vocab, n_units = len(meta['vocabulary']), meta['n_units']
+
+    def array(name, shape):
+        found = arrays.get(name)
+        if found is None:
+            raise CheckpointError(f'{path}: not a checkpoint of this program: no {name}')
+        if found.shape != shape or found.dtype != 'f':
+            raise CheckpointError(f'{path}: {name} is {found.dtype} {found.shape}, not float32 {shape}')
+        if not numpy.isfinite(found).all():
+            raise CheckpointError(f'{path}: {name} is not finite')
+        return found
+
+    # The largest, before memory is taken for the model.
+    array('model/l0/W', (n_vocab, n_units))
+    array('model/l3/W', (n_vocab, n_units))
+    array('model/l1_h/W', (4 * n_units, n_units))
+    model = RNN(n_vocab, n_units)
+    for name, param in model.namedparams():
+        param.array[...] = array('model' + name, param.shape)
     return model, meta
 
 
-def _meta(path, npz):
+def _meta(path, arrays):
     """The meta of a checkpoint, complete; CheckpointError if it is not."""
+    foreign = f'{path}: not a checkpoint of this program'
     try:
-        meta = json.loads(npz['meta'].tobytes())
+        meta = json.loads(arrays['meta'].tobytes())
         version = meta['format']
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f'{path}: not a checkpoint of this program ({error})') from None
-    if version != FORMAT:
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise CheckpointError(f'{foreign} (no meta)') from None
+    if version != FORMAT and type(version) is int:
         raise CheckpointError(f'{path}: format {version}, this program reads {FORMAT}; '
                               'use the version that wrote it, or a newer one')
-    fields = {**FIELDS, 'music': dict} if meta.get('kind') == 'music' else FIELDS
+    fields = {'format': int, **FIELDS, **({'music': dict} if meta.get('kind') == 'music' else {})}
     for field, kind in fields.items():
         if type(meta.get(field)) is not kind or field == 'kind' and meta[field] not in ('text', 'music'):
-            raise CheckpointError(f'{path}: not a checkpoint of this program (no {field})')
-    if not all(word and isinstance(word, str) for word in meta['vocabulary']):
-        raise CheckpointError(f'{path}: not a checkpoint of this program (no words)')
+            raise CheckpointError(f'{foreign} (no {field})')
+    if not meta['vocabulary'] or not all(word and isinstance(word, str) for word in meta['vocabulary']):
+        raise CheckpointError(f'{foreign} (no words)')
+    if meta['n_units'] < 1:
+        raise CheckpointError(f'{foreign} (no n_units)')
+    history = meta['history']
+    if len(history) != meta['epoch'] or not all(
+            isinstance(entry, dict) and entry.get('epoch') == n and 'main/loss' in entry and all(
+                type(value) in (int, float) and abs(value) < 1e300 for value in entry.values())
+            for n, entry in enumerate(history, 1)):
+        raise CheckpointError(f'{foreign} (no history of {meta["epoch"]} epochs)')
     return meta
 
 
-def resume(path, trainer):
-    """Puts the state that `save` took from a trainer back into an equal one.
+def _arrays(path, *prefixes):
+    """The arrays of a .npz whose names begin so: dict of name to array.
 
-    CheckpointError if the file holds none (a best.npz) or it does not fit.
+    Whatever is wrong with the file becomes a CheckpointError.
     """
-    with _opened(path) as npz:
-        if not any(name.startswith('trainer/') for name in npz):
-            raise CheckpointError(f'{path}: holds a model but no training state; '
-                                  'resume from last.npz')
-        try:
-            with warnings.catch_warnings():  # an extension that the old run did without
-                warnings.filterwarnings('ignore', 'The previous value of')
-                serializers.NpzDeserializer(npz, 'trainer/').load(trainer)
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f'{path}: its training state does not fit: {error}') from None
-
-
-@contextlib.contextmanager
-def _opened(path):
-    """The arrays of a .npz; whatever is wrong with the file becomes a CheckpointError."""
+    damaged = f'{path}: not a checkpoint, or a damaged one'
     try:
-        with open(path, 'rb') as file:
-            npz = numpy.load(file, allow_pickle=False)
-            if not isinstance(npz, numpy.lib.npyio.NpzFile):
-                raise CheckpointError(f'{path}: not a checkpoint, but a single array')
-            with npz:
-                yield npz
+        with command.opened(path) as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if (any(member.compress_type != zipfile.ZIP_STORED for member in members)
+                    or sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size):
+                raise CheckpointError(f'{damaged}: its arrays are packed, or larger than the file')
+            return {member.filename.removesuffix('.npy'): _array(archive.read(member))
+                    for member in members if member.filename.startswith(prefixes)}
     except CheckpointError:
         raise
     except FileNotFoundError:
         raise CheckpointError(f'{path}: no such file or folder') from None
-    except KeyError as error:
-        raise CheckpointError(f'{path}: not a checkpoint of this program: {error.args[0]}') from None
-    except ValueError:  # NumPy's message advises to unpickle it
-        raise CheckpointError(f'{path}: not a checkpoint, or a damaged one') from None
-    except (OSError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f'{path}: not a checkpoint, or a damaged one: {error}') from None
+    except OSError as error:
+        raise CheckpointError(f'{path}: {error.strerror or error}') from None
+    except (EOFError, MemoryError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile):
+        raise CheckpointError(damaged) from None
+
+
+def _array(data):
+    """The array in the bytes of a .npy file; ValueError if it is not one of numbers."""
+    header = _HEADER.match(data)
+    if not header:
+        raise ValueError
+    dtype, fortran, shape = header.groups()
+    shape = tuple(int(n) for n in shape.split(b',') if n.strip())
+    order = 'F' if fortran == b'True' else 'C'
+    return numpy.frombuffer(data, dtype.decode(), offset=header.end()).reshape(shape, order=order).copy(order)
 
 
 def kind_of(path):
     """What a checkpoint has learned, 'text' or 'music'; CheckpointError as from `load`."""
-    with _opened(path) as npz:
-        return _meta(path, npz)['kind']
+    return _meta(path, _arrays(path, 'meta'))['kind']
 
 
 def runs(folder='result'):

@@ -31,7 +31,7 @@ from chainer.backends import cuda
 PRIMER = 16  # words of a --primer that are read
 
 
-@command.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError)
+@command.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError)
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = argparse.ArgumentParser(
@@ -297,18 +297,25 @@ def generate(model, start, length, num=1, temperature=1.0, top_k=0, top_p=1.0,
     """Yields `length` arrays (num,) of word ids, each drawn from the model.
 
     start: (S,) ids, S >= 1, each fed exactly once; forbidden: ids never drawn;
-    rng: a numpy.random.RandomState. See `draw` for the rest.
+    rng: a numpy.random.RandomState. See `draw` for the rest. FloatingPointError if the
+    weights of the model are so large that it can say nothing.
     """
+    def step(ids):
+        with numpy.errstate(over='ignore', invalid='ignore'):
+            return model.step(ids)
+
     model.initialize_state(num)
     for i in start:
-        logits = model.step([i] * num)
+        logits = step([i] * num)
     for position in range(length):
         logits = numpy.array(cuda.to_cpu(logits), 'd')
+        if not numpy.isfinite(logits).all():
+            raise FloatingPointError('the weights of the model are so large that its logits are no numbers')
         logits[:, list(forbidden)] = -numpy.inf
         ids = draw(logits, temperature, top_k, top_p, rng)
         yield ids
         if position < length - 1:
-            logits = model.step(ids)
+            logits = step(ids)
 
 
 def draw(logits, temperature, top_k, top_p, rng):

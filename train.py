@@ -18,18 +18,20 @@ How the text becomes parallel streams, batchsize 3 and bproplen 4 for instance:
 import argparse
 import contextlib
 import itertools
+import json
 import math
 import pathlib
-import shutil
 import signal
 import sys
 import time
+import warnings
 import zlib
 
 import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
-import matplotlib
+import filelock
+import matplotlib.figure
 import numpy
 from chainer import training
 from chainer.training import extensions, triggers
@@ -46,12 +48,15 @@ from rnn import RNN
 FILES = ('last.npz', 'best.npz', 'log', 'loss.png')  # what a run leaves in --out
 NOT_SAVED = ('gpu', 'out', 'resume')  # options of a start, not of a run
 AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
+TIMES = ('elapsed_time', 'tokens/s')  # in the log, but not in a checkpoint: equal runs write equal ones
 
 
 class Updater(training.updaters.StandardUpdater):
     """One update: a window forwards, backwards, clip, Adam. The article's loop.
 
-    forward: `stepwise` or fused.forward, which gives the same in less time.
+    forward: `stepwise` or fused.forward, which gives the same in less time. Reports, at the end of
+    an epoch, the means of loss (nats per word) and accuracy over it, and tokens/s.
+    FloatingPointError if the loss is no number any more.
     """
 
     def __init__(self, streams, optimizer, dropout_ratio, forward):
@@ -59,6 +64,9 @@ class Updater(training.updaters.StandardUpdater):
         super().__init__(streams, optimizer, device=model.device)
         self.dropout_ratio, self.forward = dropout_ratio, forward
         model.initialize_state(streams.batchsize)
+        self.sums = numpy.zeros(3)    # of this epoch: loss, accuracy, steps
+        self.words = self.seconds = 0  # the same, since the program started
+        self.usual = None             # about the loss of the last windows
 
     def update_core(self):
         start = time.perf_counter()
@@ -69,25 +77,65 @@ class Updater(training.updaters.StandardUpdater):
         if streams.position == 0:  # the streams start again: so does the memory
             model.initialize_state(streams.batchsize)
         x, t = self.device.send(streams.next())
-        accum_loss = accumulate(self.forward, model, x, t, self.dropout_ratio)
+        accum_loss, accum_accuracy = self.forward(model, x, t, self.dropout_ratio)
         model.cleargrads()
         accum_loss.backward()
         accum_loss.unchain_backward()  # the next window keeps the state, not its history
         optimizer.update()             # clips the gradients, then Adam
 
-        chainer.report({'words': x.size, 'seconds': time.perf_counter() - start})
+        # Here, so that a GPU has got all of its work before it is asked for a number.
+        self.watch(float(accum_loss.array) / len(x))
+        self.sums += float(accum_loss.array), float(accum_accuracy), len(x)
+        self.words += x.size
+        self.seconds += time.perf_counter() - start
+        if streams.is_new_epoch:
+            loss, accuracy, steps = self.sums
+            chainer.report({'loss': loss / steps, 'accuracy': accuracy / steps}, model)
+            chainer.report({'tokens/s': self.words / self.seconds})
+            self.sums[:] = self.words = self.seconds = 0
+
+    def watch(self, loss):
+        """Stops at a loss (nats per word, of one window) that is no number, warns of one that jumped.
+
+        A jump is twice the usual and a nat more; windows of a text that is learned well differ less.
+        """
+        step = f'step {self.iteration + 1} (epoch {self.epoch_detail:.2f})'
+        if not math.isfinite(loss):
+            raise FloatingPointError(f'the loss is {loss} at {step}')
+        if self.usual is None:
+            self.usual = loss
+        elif loss > max(2 * self.usual, self.usual + 1):
+            print(f'the loss jumped from {self.usual:.3g} to {loss:.3g} nats per word at {step}; if it stays '
+                  'there, a smaller --lr helps', file=sys.stderr)
+            self.usual = loss  # and warns again only if it goes on to rise
+        self.usual += (loss - self.usual) / 20
 
     def serialize(self, serializer):
-        """All that the next window depends on, except the weights: `checkpoint` has them."""
-        model = self.get_optimizer('main').target
+        """All that the next window depends on, except the weights: `checkpoint` has them.
+
+        ValueError if what was loaded cannot be the state of such a run.
+        """
+        streams, optimizer = self.get_iterator('main'), self.get_optimizer('main')
+        model = optimizer.target
         self.iteration = serializer('iteration', self.iteration)
-        self.get_iterator('main').serialize(serializer['streams'])
-        self.get_optimizer('main').serialize(serializer['optimizer'])
+        self.sums = serializer('sums', self.sums)
+        streams.serialize(serializer['streams'])
+        optimizer.serialize(serializer['optimizer'])
         for name, variable in model.state.items():
             variable.array = serializer('state/' + name, variable.array)
         _, keys, position, *_ = numpy.random.get_state()  # dropout's random numbers
         keys, position = serializer('random/keys', keys), serializer('random/position', position)
         if isinstance(serializer, chainer.Deserializer):
+            if self.iteration != streams.iteration:
+                raise ValueError(f'step {self.iteration}, but epoch {streams.epoch} and word {streams.position}')
+            for name, param in model.namedparams():
+                rule = param.update_rule
+                moments = [rule.state[key] for key in 'mv']
+                if (any((moment.shape, moment.dtype) != (param.shape, param.dtype) for moment in moments)
+                        or rule.t != self.iteration or (moments[1] < 0).any()):
+                    raise ValueError(f"Adam's numbers of {name}")
+            if not 0 <= position <= len(keys):  # NumPy would read what lies behind them
+                raise ValueError(f'random number {position}')
             numpy.random.set_state(('MT19937', keys, position))
             if model.xp is not numpy:  # CuPy's generator cannot be saved, only sown anew
                 model.xp.random.seed(self.iteration)
@@ -104,17 +152,6 @@ def stepwise(model, x, t, dropout_ratio):
         accum_loss += loss
         accum_accuracy += accuracy.array
     return accum_loss, accum_accuracy
-
-
-def accumulate(forward, model, x, t, dropout_ratio):
-    """The loss of a window, a scalar Variable, from forward (see Updater).
-
-    Reports loss (nats per word) and accuracy, weighted with the length of the window.
-    """
-    accum_loss, accum_accuracy = forward(model, x, t, dropout_ratio)
-    chainer.report({'loss': (accum_loss.array / len(x), len(x)),
-                    'accuracy': (accum_accuracy / len(x), len(x))}, model)
-    return accum_loss
 
 
 class Streams(chainer.dataset.Iterator):
@@ -157,15 +194,22 @@ class Streams(chainer.dataset.Iterator):
     def previous_epoch_detail(self):
         return max(0., self.epoch_detail - self.bproplen / self.length)
 
+    @property
+    def iteration(self):
+        """How many windows were read."""
+        return self.epoch * -(-self.length // self.bproplen) + self.position // self.bproplen
+
     def serialize(self, serializer):
+        """ValueError if what was loaded cannot be where such streams stand."""
         for name in ('epoch', 'position', 'is_new_epoch'):
             setattr(self, name, serializer(name, getattr(self, name)))
-        if not 0 <= self.position < self.length:
-            raise ValueError(f'position {self.position} of {self.length}')
+        if (self.epoch < 0 or self.position not in range(0, self.length, self.bproplen)
+                or self.is_new_epoch != (self.epoch > 0 and self.position == 0)):
+            raise ValueError(f'epoch {self.epoch}, word {self.position} of {self.length}')
 
 
 def parse(argv):
-    """The options (argparse.Namespace) and, with --resume, (model, meta, path) of the old run.
+    """The options (argparse.Namespace) and, with --resume, (model, meta, state, path) of the old run.
 
     A resumed run takes its options from the checkpoint; those given again replace them.
     """
@@ -253,7 +297,7 @@ def parse(argv):
     path = pathlib.Path(args.resume) if args.resume else old_run(args)
     if path.is_dir():
         path = path / 'last.npz'
-    model, meta = checkpoint.load(path)
+    model, meta, state = checkpoint.load_run(path)
     sources = {name: meta['options'].get(name) for name in ('corpus', 'midi', 'transpose')}
     if not sane(**sources):
         raise checkpoint.CheckpointError(f'{path}: it does not say what it learned')
@@ -271,7 +315,7 @@ def parse(argv):
         if getattr(args, name) != old:
             parser.error(f'--{name.replace("_", "-")} is {old} in {path} and cannot change now')
     args.out = pathlib.Path(args.out) if args.out else path.parent
-    return args, (model, meta, path)
+    return args, (model, meta, state, path)
 
 
 def check(parser, args):
@@ -285,7 +329,7 @@ def check(parser, args):
 def sane(corpus, midi, transpose):
     """Do these values, from a checkpoint that may be a stranger's, say what was learned?"""
     if midi is None:
-        return isinstance(corpus, str) and transpose is None
+        return isinstance(corpus, str) and corpus != '' and transpose is None
     steps = [] if transpose is None else transpose
     return (corpus is None and isinstance(midi, list) and midi and all(isinstance(name, str) for name in midi)
             and isinstance(steps, list) and len(steps) in (0, 2) and all(type(step) is int for step in steps))
@@ -306,7 +350,7 @@ def old_run(args):
     return runs[0]
 
 
-@command.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError)
+@command.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError)
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     args, old = parse(argv)
@@ -333,7 +377,7 @@ def learn(args, old):
 
     numpy.random.seed(args.seed)
     if old:
-        model, old_meta, path = old
+        model, old_meta, state, path = old
         print(f'going on with {path} after epoch {old_meta["epoch"]}')
         if any(old_meta[key] != meta[key] for key in ('vocabulary', 'text_sum')):
             raise corpus.CorpusError(f'{source}: not what {path} was trained on')
@@ -346,17 +390,30 @@ def learn(args, old):
     streams, val_streams = cut_streams(ids, n_val, args)
     print(f'{model.count_params():,} parameters; {streams.size:,} words to learn, in '
           f'{streams.batchsize} streams; {val_streams.size if val_streams else 0:,} to validate')
-    trainer = make_trainer(model, streams, val_streams, meta, args)
+    updater = make_updater(model, streams, args)
+    history = []
     if old:
-        checkpoint.resume(path, trainer)
-    if not old or path.resolve() != (args.out / 'last.npz').resolve():
-        move_aside(args.out)
-        if old and path.with_name('best.npz').exists():
-            shutil.copy(path.with_name('best.npz'), args.out)
-    with (args.out / 'log').open('a') as file:  # cannot be written? Better now than after an epoch
-        if not file.tell():
-            file.write('[]')
-    return run(trainer, args)
+        checkpoint.resume(path, state, updater)
+        if updater.epoch != old_meta['epoch']:
+            raise checkpoint.CheckpointError(f'{path}: epoch {old_meta["epoch"]} and {updater.epoch}')
+        history = timed(old_meta['history'], path.with_name('log'))
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(args.out / '.lock', blocking=False):  # gone with the process, however it ends
+            if not old or path.resolve() != (args.out / 'last.npz').resolve():
+                move_aside(args.out)
+                if old and path.with_name('best.npz').exists():
+                    with command.replacing(args.out / 'best.npz') as file:
+                        file.write(path.with_name('best.npz').read_bytes())
+            for name in FILES:  # of a process that was killed
+                command.beside(args.out / name).unlink(missing_ok=True)
+            write_log(args.out, history)  # cannot be written? Better now than after an epoch
+            return run(make_trainer(updater, val_streams, meta, history, args), args)
+    except filelock.Timeout:
+        print(f'train.py: {args.out}: another training is going on in this folder; --out takes another one',
+              file=sys.stderr)
+        return 1
 
 
 def read_text(args):
@@ -416,36 +473,49 @@ def cut_streams(ids, n_val, args):
     return train, streams(ids[n_train - 1:], repeat=False) if n_val else None
 
 
-def make_trainer(model, streams, val_streams, meta, args):
-    """The Trainer with everything that watches: validation, log, curve, samples, checkpoints."""
-    forward = stepwise if args.stepwise else fused.forward
+def make_updater(model, streams, args):
+    """The Updater that trains the model on the streams as the options say."""
     optimizer = fused.Adam(alpha=args.lr)
     optimizer.setup(model)
     optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
-    updater = Updater(streams, optimizer, args.dropout, forward)
+    return Updater(streams, optimizer, args.dropout, stepwise if args.stepwise else fused.forward)
+
+
+def make_trainer(updater, val_streams, meta, history, args):
+    """The Trainer with everything that watches: validation, log, curve, samples, checkpoints.
+
+    Its triggers and extensions have nothing to save: all that goes on is in updater and history.
+    """
+    model = updater.get_optimizer('main').target
     trainer = training.Trainer(updater, Stop(args.epoch, args.patience), args.out)
-    epoch = (1, 'epoch')
+
+    def epoch(trainer):
+        return updater.is_new_epoch
 
     if val_streams:
         reader = model.copy()  # the same weights, a state of its own
+
+        def validate(x, t):
+            loss, accuracy = updater.forward(reader, x, t, 0)
+            chainer.report({'loss': (loss.array / len(x), len(x)),
+                            'accuracy': (accuracy / len(x), len(x))}, reader)
+
         trainer.extend(extensions.Evaluator(
             val_streams, reader, device=model.device,
             converter=chainer.dataset.converter()(
                 lambda window, device: tuple(device.send(window))),
             eval_hook=lambda evaluator: reader.initialize_state(val_streams.batchsize),
-            eval_func=lambda x, t: accumulate(forward, reader, x, t, 0)))
-    log = extensions.LogReport(postprocess=add_derived)
+            eval_func=validate), trigger=epoch)
+    before = history[-1].get('elapsed_time', 0) if history else 0
+    log = extensions.LogReport(trigger=epoch, log_name=None,
+                               postprocess=lambda entry: add_derived(entry, before))
+    log.log.extend(history)
     trainer.extend(log)
     trainer.extend(extensions.PrintReport(
         ['epoch', 'main/loss', 'main/accuracy', 'perplexity', 'val_perplexity', 'tokens/s',
          'elapsed_time'], out=sys.stdout), trigger=epoch)
     if sys.stdout.isatty():
         trainer.extend(extensions.ProgressBar(update_interval=5, out=sys.stdout))
-    matplotlib.use('Agg')  # a picture needs no screen
-    trainer.extend(extensions.PlotReport(
-        ['main/loss', 'validation/main/loss'], 'epoch', filename='loss.png', marker='.',
-        postprocess=lambda figure, axes, summary: axes.set_ylabel('nats per word')))
-
     def sample(trainer):
         writer = model.copy()
         start = [meta['vocabulary'].index(corpus.EOS)]
@@ -455,13 +525,18 @@ def make_trainer(model, streams, val_streams, meta, args):
         print(f'\033[J--- after epoch {updater.epoch} it writes ---\n{text}---', flush=True)
 
     def save(trainer):
-        meta.update(epoch=updater.epoch, history=log.log)
-        if streams.is_new_epoch and val_streams and epochs_since_best(log.log) == 0:
+        check_finite(updater, log.log)
+        meta.update(epoch=updater.epoch, history=untimed(log.log))
+        if updater.is_new_epoch and val_streams and epochs_since_best(log.log) == 0:
             checkpoint.save(args.out / 'best.npz', model, meta)
-        checkpoint.save(args.out / 'last.npz', model, meta, trainer)
+        checkpoint.save(args.out / 'last.npz', model, meta, updater)
+        if updater.is_new_epoch:
+            write_log(args.out, log.log)
+            draw_log(args.out, log.log)
 
     if args.sample_every:
-        trainer.extend(sample, trigger=(args.sample_every, 'epoch'))
+        trainer.extend(sample, trigger=lambda trainer: (
+            updater.is_new_epoch and updater.epoch % args.sample_every == 0))
     last = -100  # so that a checkpoint holds what the others did
     trainer.extend(save, trigger=epoch, priority=last)
     trainer.extend(save, 'autosave', trigger=triggers.TimeTrigger(AUTOSAVE), priority=last)
@@ -491,23 +566,73 @@ class Screen:
             command.discard(self.stream)
 
 
-def add_derived(entry):
-    """Adds to an entry of the log the words per second and the perplexities, exp(nats per word)."""
-    entry['tokens/s'] = entry.pop('words') / entry.pop('seconds')
+def add_derived(entry, before):
+    """Adds to an entry of the log the perplexities, exp(nats per word), and the time `before`, seconds."""
+    entry['elapsed_time'] += before
     for loss, name in (('main/loss', 'perplexity'), ('validation/main/loss', 'val_perplexity')):
         if loss in entry:
             entry[name] = math.exp(min(entry[loss], 700))  # exp(710) overflows
 
 
+def untimed(log):
+    """The entries of a log (list of dict) without TIMES."""
+    return [{name: value for name, value in entry.items() if name not in TIMES} for entry in log]
+
+
+def timed(history, path):
+    """The entries of a history, with the times that the log at `path` has for them, if it has."""
+    try:
+        log = json.loads(path.read_bytes())
+        if untimed(log[:len(history)]) == history:
+            return log[:len(history)]
+    except (AttributeError, OSError, RecursionError, TypeError, ValueError):
+        pass  # a checkpoint needs no log beside it
+    return history
+
+
+def check_finite(updater, log):
+    """FloatingPointError if what would be saved holds numbers that are none."""
+    model = updater.get_optimizer('main').target
+    arrays = [*model.params(), *model.state.values()]
+    if not (all(map(math.isfinite, log[-1].values() if log else []))
+            and all(model.xp.isfinite(variable.array).all() for variable in arrays)):
+        raise FloatingPointError(f'the weights are no numbers any more after step {updater.iteration}')
+
+
+def write_log(out, log):
+    """Writes the entries of a log (list of dict) as JSON to the file log in the folder `out`."""
+    with command.replacing(out / 'log') as file:
+        file.write(json.dumps(log, indent=4).encode())
+
+
+def draw_log(out, log):
+    """Draws the losses of a log as loss.png in the folder `out`.
+
+    chainer's PlotReport draws into the old picture, which a full disk leaves half, and forgets
+    what was before a resumption.
+    """
+    figure = matplotlib.figure.Figure(layout='constrained')
+    axes = figure.subplots()
+    for name in ('main/loss', 'validation/main/loss'):
+        points = [(entry['epoch'], entry[name]) for entry in log if name in entry]
+        if points:
+            axes.plot(*zip(*points), marker='.', label=name)
+    axes.set_xlabel('epoch')
+    axes.set_ylabel('nats per word')
+    axes.grid()
+    axes.legend()
+    with command.replacing(out / 'loss.png') as file:
+        figure.savefig(file, format='png')
+
+
 def epochs_since_best(log):
     """How many epochs ago the validation loss was lowest (0: the last entry of the log)."""
-    losses = [entry['validation/main/loss'] for entry in log]
+    losses = [entry.get('validation/main/loss', math.inf) for entry in log]
     return len(losses) - 1 - losses.index(min(losses))
 
 
 def move_aside(out):
     """Makes room for a new run in the folder `out`: an old one moves to out/old-1, old-2, ..."""
-    out.mkdir(parents=True, exist_ok=True)
     files = [out / name for name in FILES if (out / name).exists()]
     if files:
         number = next(n for n in itertools.count(1) if not (out / f'old-{n}').exists())
@@ -552,7 +677,9 @@ def run(trainer, args):
                 for number in (signal.SIGINT, signal.SIGTERM)
                 if signal.getsignal(number) is not signal.SIG_IGN}  # a job in the background
     try:
-        trainer.run(show_loop_exception_msg=False)
+        with warnings.catch_warnings():  # numbers out of bounds: Updater.watch says it, in one line
+            warnings.filterwarnings('ignore', '.* encountered in ', RuntimeWarning)
+            trainer.run(show_loop_exception_msg=False)
         if stop.signals:
             trainer.get_extension('save')(trainer)
             print(f'stopped; --resume goes on from {args.out / "last.npz"}', file=sys.stderr)
@@ -560,6 +687,10 @@ def run(trainer, args):
     except OSError as error:
         error.filename = error.filename or args.out
         raise
+    except FloatingPointError as error:
+        raise FloatingPointError(f'{error}; ' + (
+            f'--resume {args.out} goes on from the save before, --lr {args.lr / 4:g} may avoid it'
+            if (args.out / 'last.npz').exists() else 'nothing was saved yet; a smaller --lr may help')) from None
     except KeyboardInterrupt:
         saved = (args.out / 'last.npz').exists()
         print('stopped at once;', f'--resume goes on from the last save in {args.out}' if saved

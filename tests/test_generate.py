@@ -1,7 +1,4 @@
 """generate.py: the start is read once, words are drawn with the right probabilities."""
-import pathlib
-import subprocess
-import sys
 
 import numpy
 import pytest
@@ -211,14 +208,3 @@ def test_gpu_writes_the_same(trained, capsys):
         generate.main(['--length', '20', '--temperature', '0', *options])
         return capsys.readouterr().out
     assert text('--gpu', '0') == text()
-
-
-def test_closed_pipe(trained):
-    """A reader that takes one line and goes."""
-    program = pathlib.Path(train.__file__).with_name('generate.py')
-    with subprocess.Popen([sys.executable, program, '--length', '20000', '--temperature', '2'],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline()
-        process.stdout.close()
-        err = process.stderr.read()
-    assert process.returncode == 0 and err.count('\n') == 1  # the line with the seed

@@ -1,15 +1,19 @@
 """train.py: streams, the loop, what a run leaves behind, and what goes wrong."""
+import hashlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 
+import matplotlib.image
 import numpy
 import pytest
 
 import checkpoint
+import kill
 import train
 from conftest import TINY
 from rnn import RNN
@@ -142,14 +146,22 @@ def test_options_reach_the_loop(small_text):
     numpy.testing.assert_array_equal(weights('--lr', 0), weights('--lr', 0, '--epoch', 2))
 
 
-def test_same_seed_same_weights(small_text):
+def test_same_seed_same_files(small_text):
     for out, seed in (('a', 1), ('b', 1), ('c', 2)):
         run('--corpus', 'small.txt', *TINY, '--out', out, '--seed', seed)
-    a, b, c = (arrays(f'{out}/last.npz') for out in 'abc')
-    for name in a:
-        if name.startswith(('model/', 'trainer/updater')):
-            numpy.testing.assert_array_equal(a[name], b[name], err_msg=name)
-    assert not numpy.array_equal(a['model/l0/W'], c['model/l0/W'])
+    for name in ('last.npz', 'best.npz'):
+        a, b, c = (pathlib.Path(out, name).read_bytes() for out in 'abc')
+        assert a == b
+    assert not numpy.array_equal(arrays('a/last.npz')['model/l0/W'], arrays('c/last.npz')['model/l0/W'])
+
+
+def test_same_seed_same_files_in_another_process(trained):
+    """Python's hash seed, new in each process, decides the order of sets."""
+    for seed in '12':
+        program = [sys.executable, train.__file__, '--corpus', 'small.txt', *TINY, '--out', 'again']
+        subprocess.run(program, check=True, stdout=subprocess.DEVNULL, env={**os.environ, 'PYTHONHASHSEED': seed})
+        for name in ('last.npz', 'best.npz'):
+            assert pathlib.Path('again', name).read_bytes() == (trained / name).read_bytes()
 
 
 @pytest.mark.gpu
@@ -171,19 +183,16 @@ def interrupted(monkeypatch):
     """interrupted(n, number): makes the process receive a signal during the nth window."""
     def arm(n, number=signal.SIGINT):
         windows = []
-        accumulate = train.accumulate
+        forward = train.fused.forward
 
         def count(*args):
             windows.append(1)
             if len(windows) == n:
                 os.kill(os.getpid(), number)
-            return accumulate(*args)
-        monkeypatch.setattr(train, 'accumulate', count)
-        return lambda: monkeypatch.setattr(train, 'accumulate', accumulate)
+            return forward(*args)
+        monkeypatch.setattr(train.fused, 'forward', count)
+        return lambda: monkeypatch.setattr(train.fused, 'forward', forward)
     return arm
-
-
-UNTIMED = ('tokens/s', 'elapsed_time')
 
 
 @pytest.mark.parametrize('window', [1, 5, 19, 20, 27])  # 19 windows an epoch, then one validates
@@ -195,16 +204,12 @@ def test_split_run_is_unbroken_run(small_text, interrupted, capsys, window):
     disarm()
     assert run('--resume', 'split') == 0
 
-    unbroken, split = arrays('unbroken/last.npz'), arrays('split/last.npz')
-    assert set(split) == set(unbroken)
-    for name in unbroken:
-        if name.startswith(('model/', 'trainer/updater')):
-            numpy.testing.assert_array_equal(split[name], unbroken[name], err_msg=name)
-    for a, b in zip(entries(pathlib.Path('unbroken')), entries(pathlib.Path('split'))):
-        assert a.keys() == b.keys()
-        for name in a.keys() - UNTIMED:
-            assert a[name] == b[name], name
-    assert (arrays('unbroken/best.npz')['model/l0/W'] == arrays('split/best.npz')['model/l0/W']).all()
+    for name in ('last.npz', 'best.npz'):
+        assert pathlib.Path('split', name).read_bytes() == pathlib.Path('unbroken', name).read_bytes()
+    unbroken, split = entries(pathlib.Path('unbroken')), entries(pathlib.Path('split'))
+    assert train.untimed(unbroken) == train.untimed(split)
+    elapsed = [entry['elapsed_time'] for entry in split]
+    assert elapsed == sorted(elapsed) and all(entry['tokens/s'] > 0 for entry in split)
 
 
 def test_resume_with_more_epochs(trained, capsys):
@@ -231,12 +236,12 @@ def test_autosave_inside_an_epoch(small_text, monkeypatch):
 
 
 def test_second_signal_stops_at_once(small_text, monkeypatch, capsys):
-    accumulate = train.accumulate
+    forward = train.fused.forward
 
     def impatient(*args):
         os.kill(os.getpid(), signal.SIGINT)
-        return accumulate(*args)
-    monkeypatch.setattr(train, 'accumulate', lambda *args: (impatient(*args), impatient(*args))[0])
+        return forward(*args)
+    monkeypatch.setattr(train.fused, 'forward', lambda *args: (impatient(*args), impatient(*args))[0])
     assert run('--corpus', 'small.txt', *TINY) == 130
     assert 'stopped at once; nothing was saved yet' in capsys.readouterr().err
     assert entries(pathlib.Path('result/small')) == []
@@ -287,7 +292,8 @@ def test_patience(small_text, capsys):
 # What a run leaves behind
 
 def test_files_of_a_run(trained):
-    assert sorted(path.name for path in trained.iterdir()) == ['best.npz', 'last.npz', 'log', 'loss.png']
+    assert sorted(path.name for path in trained.iterdir()) == [
+        '.lock', 'best.npz', 'last.npz', 'log', 'loss.png']
     assert (trained / 'loss.png').read_bytes().startswith(b'\x89PNG')
 
 
@@ -388,20 +394,199 @@ def test_bad_resumes(failed, trained, folder):
     assert 'not what' in failed(1, '--resume', trained)
 
 
+def test_killed_runs_resume_to_the_same_end(small_text, monkeypatch):
+    monkeypatch.setattr(kill, 'RUNS', {'text': ['--corpus', str(small_text), *TINY, '--epoch', '5']})
+    assert kill.main(['3']) == 0
+
+
+def test_what_a_killed_run_leaves_is_cleared(trained):
+    for name in train.FILES:
+        (trained / f'.{name}.part').write_bytes(b'half')
+    assert run('--resume', '--epoch', 3) == 0
+    assert sorted(path.name for path in trained.iterdir()) == ['.lock', 'best.npz', 'last.npz', 'log', 'loss.png']
+
+
+def test_two_runs_in_one_folder(failed, small_text):
+    """The second is refused, resumed or new, until the first is gone, however it went."""
+    program = [sys.executable, train.__file__, '--corpus', 'small.txt', *TINY, '--epoch', '1000000']
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        while not process.stdout.readline().startswith('1 '):  # the first epoch
+            pass
+        for argv in (['--corpus', 'small.txt', *TINY], ['--resume']):
+            assert 'another training is going on' in failed(1, *argv)
+        process.kill()
+    assert not pathlib.Path('result/small/old-1').exists()
+    assert run('--corpus', 'small.txt', *TINY, '--out', 'other') == 0
+    assert run('--corpus', 'small.txt', *TINY) == 0
+    assert pathlib.Path('result/small/old-1').exists()
+
+
+# Numbers that are none
+
+@pytest.mark.parametrize('options', [[], ['--stepwise']])
+def test_a_loss_that_is_no_number_stops(failed, trained, options):
+    before = {name: (trained / name).read_bytes() for name in train.FILES}
+    line = failed(1, '--resume', '--epoch', 9, '--lr', 1e38, *options)
+    # 38 windows were read; the 39th makes the weights infinite, the 40th shows it
+    assert 'the loss is nan at step 40 (epoch 2.' in line and '--resume' in line
+    for name in ('last.npz', 'best.npz', 'log', 'loss.png'):
+        assert name == 'log' or (trained / name).read_bytes() == before[name]
+    assert len(entries(trained)) == 2
+    assert run('--resume', '--epoch', 3) == 0
+    assert 'nothing was saved yet' in failed(1, '--corpus', 'small.txt', *TINY, '--lr', 1e38)
+
+
+@pytest.mark.parametrize('loss', ['inf', '-inf', 'nan'])
+def test_the_step_is_named(failed, small_text, monkeypatch, loss):
+    forward, windows = train.fused.forward, []
+
+    def broken(*args):
+        windows.append(1)
+        accum_loss, accuracy = forward(*args)
+        return accum_loss * float(loss) if len(windows) == 27 else accum_loss, accuracy
+    monkeypatch.setattr(train.fused, 'forward', broken)
+    # 19 windows to learn, one to validate, and the seventh of the second epoch
+    assert f'the loss is {loss} at step 26 (epoch 1.3' in failed(1, '--corpus', 'small.txt', *TINY)
+    assert checkpoint.load('result/small/last.npz')[1]['epoch'] == 1
+
+
+@pytest.mark.parametrize('val_frac', [0, 0.05])
+def test_weights_that_are_no_numbers_are_not_saved(failed, small_text, val_frac):
+    """One window is an epoch, so that no later loss shows what its update has done."""
+    options = ['--corpus', 'small.txt', *TINY, '--bproplen', 480, '--val-frac', val_frac]
+    assert run(*options, '--epoch', 1) == 0
+    before = pathlib.Path('result/small/last.npz').read_bytes()
+    assert 'no numbers any more after step 2' in failed(1, '--resume', '--epoch', 2, '--lr', 1e38)
+    assert pathlib.Path('result/small/last.npz').read_bytes() == before
+
+
+def test_a_jump_is_only_told(small_text, capsys):
+    assert run('--corpus', 'small.txt', *TINY) == 0
+    assert capsys.readouterr().err == ''
+    assert run('--corpus', 'small.txt', *TINY, '--lr', 20) == 0
+    assert 'the loss jumped from 2.4 to' in capsys.readouterr().err
+
+
+# State from a stranger
+
+def changed(path, **changes):
+    """Replaces arrays of the training state, or entries of meta, and saves the checkpoint again."""
+    found = arrays(path)
+    meta = json.loads(found['meta'].tobytes())
+    for name, value in changes.items():
+        if name in meta:
+            meta[name] = value
+        else:
+            name = 'trainer/updater/' + name.replace('__', '/')
+            assert name in found
+            found[name] = value(found[name]) if callable(value) else value
+    found['meta'] = numpy.frombuffer(json.dumps(meta).encode(), 'u1')
+    numpy.savez(path, **{name: value for name, value in found.items() if value is not None})
+
+
+@pytest.mark.parametrize('changes', [
+    {'sums': None}, {'iteration': -5}, {'iteration': 39}, {'iteration': 38.}, {'iteration': [38, 38]},
+    {'streams__epoch': 10 ** 9}, {'streams__epoch': -1}, {'streams__position': 5}, {'streams__is_new_epoch': False},
+    {'optimizer__l0__W__t': -38}, {'optimizer__l0__W__m': numpy.zeros(1, 'f')}, {'optimizer__l0__W__v': None},
+    {'optimizer__l0__W__m': lambda m: m.astype('d')}, {'optimizer__l0__W__v': lambda v: -v - 1},
+    {'optimizer__l0__W__m': lambda m: m * numpy.nan}, {'state__c1': numpy.zeros((1, 1), 'f')},
+    {'state__h2': lambda h: h[:2]}, {'state__c1': lambda c: c * numpy.inf}, {'random__position': 10 ** 6},
+    {'random__position': -1}, {'random__keys': lambda keys: keys[:9]}, {'random__keys': lambda keys: keys.astype('u8')},
+    {'sums': numpy.zeros(4)}, {'sums': lambda sums: sums * numpy.nan},
+    {'epoch': 1, 'history': [{'epoch': 1, 'main/loss': 1.}]}, {'options': {}},
+    {'options': {'corpus': ''}}, {'options': {'corpus': ['small.txt']}},
+    {'options': {'corpus': 'small.txt', 'midi': ['small.txt']}}])
+def test_a_state_that_cannot_be_is_refused(failed, trained, changes):
+    changed(trained / 'last.npz', **changes)
+    before = (trained / 'last.npz').read_bytes()
+    assert str(failed(1, '--resume', '--epoch', 3)).startswith('train.py: ')
+    assert (trained / 'last.npz').read_bytes() == before
+
+
+def test_a_history_without_validation_is_gone_on_with(trained):
+    changed(trained / 'last.npz', history=[{'epoch': n, 'main/loss': 1.} for n in (1, 2)])
+    assert run('--resume', '--epoch', 3, '--patience', 2) == 0
+
+
+def test_a_log_that_is_none_is_replaced(trained):
+    history = train.untimed(entries(trained))
+    for text in ('', '[', '{}', '[1, 2]', '[' * 100000, '\xff', json.dumps([{**entry, 'main/loss': 0} for entry in history])):
+        (trained / 'log').write_text(text, encoding='latin-1')
+        assert run('--resume') == 0
+        (trained / 'log').write_text(text, encoding='latin-1')
+        assert run('--resume', trained, '--epoch', 3, '--out', 'third') == 0
+        assert train.untimed(entries(pathlib.Path('third')))[:2] == history
+
+
+# Where it cannot write
+
+def whole(folder):
+    """Asserts that all the files of a run are whole; returns their checksums."""
+    checkpoint.load_run(folder / 'last.npz')
+    checkpoint.load(folder / 'best.npz')
+    entries(folder)
+    matplotlib.image.imread(folder / 'loss.png')
+    assert not list(folder.glob('.*.part'))
+    return {name: hashlib.sha256((folder / name).read_bytes()).digest() for name in train.FILES}
+
+
 @pytest.mark.skipif(not hasattr(signal, 'SIGXFSZ'), reason='no file size limit here')
 def test_full_disk(failed, trained, folder):
-    """The new last.npz does not fit below a limit on the size of files; the old one stays."""
+    """Limits on the size of a file, from none of a run to all of them fit below; what does not leaves the old one."""
     import resource
-    before = (trained / 'last.npz').read_bytes()
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - 1000, limit[1]))
+    sizes = {name: (trained / name).stat().st_size for name in train.FILES}
+    before = whole(trained)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    failing = []
+    for limit in [0, 100, *range(1000, max(sizes.values()) + 4000, 1500)]:
+        shutil.copytree(trained, folder / str(limit))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))
+        try:
+            code = run('--resume', limit, '--epoch', 3)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        after = whole(folder / str(limit))
+        if code:
+            failing.append(limit)
+            if limit < sizes['last.npz']:
+                assert after['last.npz'] == before['last.npz']
+        else:
+            assert all(after[name] != before[name] for name in ('last.npz', 'log', 'loss.png'))
+    assert len(failing) > 10 and failing[-1] >= max(sizes['last.npz'], sizes['loss.png']) - 1500
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sizes['last.npz'] - 1000, unlimited[1]))
     try:
-        line = failed(1, '--resume', '--epoch', '9')
+        line = failed(1, '--resume', '--epoch', 3)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert 'File too large' in line and '.npz' in line
-    assert (trained / 'last.npz').read_bytes() == before
-    assert not list(trained.glob('*.part'))
+
+
+@pytest.mark.skipif(not hasattr(os, 'geteuid') or not os.geteuid() and not shutil.which('setpriv'),
+                    reason='permissions bind nobody here')
+def test_a_folder_that_cannot_be_written(small_text):
+    without_privileges = [] if os.geteuid() else ['setpriv', '--bounding-set=-all', '--inh-caps=-all']
+    argv = ['--corpus', 'small.txt', *TINY, '--out', 'run']
+
+    def fails(code, *argv):
+        process = subprocess.run([*without_privileges, sys.executable, '-c', code, *map(str, argv)], text=True, capture_output=True,
+                                 env={**os.environ, 'PYTHONPATH': str(pathlib.Path(train.__file__).parent)})
+        assert process.returncode == 1 and process.stderr.count('\n') == 1
+        assert process.stderr.startswith('train.py: ') and 'Permission denied' in process.stderr
+    normal = 'import train; raise SystemExit(train.main())'
+    fails('import os, train\n'
+          'check = train.check_finite\n'
+          'train.check_finite = lambda updater, log: (check(updater, log), updater.epoch == 2 and os.chmod("run", 0o555))\n'
+          'raise SystemExit(train.main())', *argv, '--epoch', 3)  # it becomes so before the second epoch is saved
+    before = whole(pathlib.Path('run'))
+    assert checkpoint.load('run/last.npz')[1]['epoch'] == 1
+    fails(normal, '--resume', 'run')
+    fails(normal, *argv)
+    assert whole(pathlib.Path('run')) == before
+    os.chmod('run', 0o755)
+    os.chmod('.', 0o555)
+    fails(normal, *argv, '--out', 'new')
+    os.chmod('.', 0o755)
+    assert not pathlib.Path('new').exists()
 
 
 def test_gpu_that_is_not_there(small_text, capsys):
