@@ -1,5 +1,6 @@
 # make demo    install into .venv, learn data/holmes.txt and data/track1.mid, write and compose
 # make test    install into .venv, run the tests
+# make test-slow    kill and resume training, feed damaged files to the programs: half an hour
 # make bench   install PyTorch as well, measure the speed (MIDI=FOLDER of .mid files, GPU=0)
 # make PYTHON=python3.12 ...    with another interpreter (3.10 to 3.13)
 
@@ -15,6 +16,12 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)-tests
 	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)-tests
+	$(BIN)/python tests/kill.py 60
+	$(BIN)/python tests/mutations.py midi 2000000
+	$(BIN)/python tests/mutations.py text 1000000
+	$(BIN)/python tests/mutations.py checkpoint 20000
 
 bench: $(INSTALLED)-bench
 	$(BIN)/python bench/speed.py $(if $(GPU),--gpu $(GPU)) $(if $(MIDI),--midi $(MIDI)) --out bench/results/$(if $(GPU),gpu,cpu).json
@@ -36,4 +43,4 @@ $(INSTALLED)-bench: $(INSTALLED) requirements-bench.txt
 clean:
 	rm -rf .venv result
 
-.PHONY: demo test bench clean
+.PHONY: demo test test-slow bench clean

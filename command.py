@@ -27,7 +27,10 @@ def reporting(*errors):
 
         @functools.wraps(main)
         def wrapped(argv=None):
-            for stream in (sys.stdout, sys.stderr):
+            for name in ('stdout', 'stderr'):
+                stream = getattr(sys, name)
+                if stream is None:  # it was closed (>&-) or never there (pythonw)
+                    setattr(sys, name, open(os.devnull, 'w'))
                 if hasattr(stream, 'reconfigure'):  # Japanese also through pipes and on Windows
                     stream.reconfigure(encoding='utf-8', errors='replace')
             try:
@@ -48,6 +51,14 @@ def reporting(*errors):
             return 1
         return wrapped
     return decorate
+
+
+def quiet_imports():
+    """Lets Ctrl-C end a program without traceback also while it still imports, which takes seconds."""
+    def hook(kind, *rest):
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, *rest)
+    sys.excepthook = hook
 
 
 def discard(stream):

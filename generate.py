@@ -15,10 +15,14 @@ import os
 import pathlib
 import sys
 
+import command
+
+if __name__ == '__main__':
+    command.quiet_imports()
+
 import numpy
 
 import checkpoint
-import command
 import corpus
 import modern_chainer
 import music

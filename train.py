@@ -27,6 +27,11 @@ import time
 import warnings
 import zlib
 
+import command
+
+if __name__ == '__main__':
+    command.quiet_imports()
+
 import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
@@ -37,7 +42,6 @@ from chainer import training
 from chainer.training import extensions, triggers
 
 import checkpoint
-import command
 import corpus
 import fused
 import music
@@ -354,7 +358,7 @@ def old_run(args):
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     args, old = parse(argv)
-    with contextlib.redirect_stdout(Screen(sys.stdout)):
+    with contextlib.redirect_stdout(Screen(sys.stdout)), contextlib.redirect_stderr(Screen(sys.stderr)):
         return learn(args, old)
 
 
@@ -544,7 +548,7 @@ def make_trainer(updater, val_streams, meta, history, args):
 
 
 class Screen:
-    """stdout for a long run: a reader that goes away (| head) does not end the training.
+    """stdout or stderr for a long run: a reader that goes away (| head) does not end the training.
 
     Into a file or a pipe go no cursor movements, which PrintReport writes always.
     """

@@ -1,6 +1,7 @@
 """command.py, and what it promises for all four programs: UTF-8, one line for an error, closed pipes."""
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -58,6 +59,23 @@ def test_a_reader_that_goes_away_is_no_error(japanese, program, argv):
         process.stdout.close()
         err = process.stderr.read()
     assert process.returncode == 0 and 'Traceback' not in err and err.count('\n') == (program == 'generate.py')
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='no such shell')
+@pytest.mark.parametrize('program, argv', [(program, argv) for code, program, *argv in COMMANDS if code == 0])
+def test_streams_that_are_closed_are_no_error(japanese, program, argv):
+    done = subprocess.run(['/bin/sh', '-c', 'exec "$@" >&- 2>&-', 'sh', sys.executable, PROGRAMS / program, *argv],
+                          capture_output=True, text=True)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize('program', ['train.py', 'generate.py'])
+def test_ctrl_c_while_importing_is_no_traceback(folder, program):
+    """numpy is a module here that waits for Ctrl-C, as a slow import would."""
+    (folder / 'numpy.py').write_text('import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n')
+    done = subprocess.run([sys.executable, PROGRAMS / program], capture_output=True, text=True,
+                          env={**os.environ, 'PYTHONPATH': str(folder)})
+    assert done.returncode == -signal.SIGINT and done.stderr == '' and done.stdout == ''
 
 
 def test_an_error_is_one_line_whatever_is_in_it(capsys):
