@@ -52,6 +52,7 @@ from rnn import RNN
 FILES = ('last.npz', 'best.npz', 'log', 'loss.png')  # what a run leaves in --out
 NOT_SAVED = ('gpu', 'out', 'resume')  # options of a start, not of a run
 AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
+JUMP_WORDS = 500  # the least words whose loss is compared with that before
 TIMES = ('elapsed_time', 'tokens/s')  # in the log, but not in a checkpoint: equal runs write equal ones
 
 
@@ -68,9 +69,10 @@ class Updater(training.updaters.StandardUpdater):
         super().__init__(streams, optimizer, device=model.device)
         self.dropout_ratio, self.forward = dropout_ratio, forward
         model.initialize_state(streams.batchsize)
-        self.sums = numpy.zeros(3)    # of this epoch: loss, accuracy, steps
-        self.words = self.seconds = 0  # the same, since the program started
-        self.usual = None             # about the loss of the last windows
+        self.sums = numpy.zeros(3)     # of this epoch: loss, accuracy, steps
+        self.words = self.seconds = 0  # of this epoch, since the program started
+        self.recent = numpy.zeros(2)   # nats and words since `watch` looked for a jump
+        self.usual = 0.                # nats per word, about, that it saw before
 
     def update_core(self):
         start = time.perf_counter()
@@ -88,7 +90,7 @@ class Updater(training.updaters.StandardUpdater):
         optimizer.update()             # clips the gradients, then Adam
 
         # Here, so that a GPU has got all of its work before it is asked for a number.
-        self.watch(float(accum_loss.array) / len(x))
+        self.watch(float(accum_loss.array) / len(x), x.size)
         self.sums += float(accum_loss.array), float(accum_accuracy), len(x)
         self.words += x.size
         self.seconds += time.perf_counter() - start
@@ -98,15 +100,21 @@ class Updater(training.updaters.StandardUpdater):
             chainer.report({'tokens/s': self.words / self.seconds})
             self.sums[:] = self.words = self.seconds = 0
 
-    def watch(self, loss):
-        """Stops at a loss (nats per word, of one window) that is no number, warns of one that jumped.
+    def watch(self, loss, words):
+        """Stops at a loss (nats per word, of a window) that is no number, warns of one that jumped.
 
-        A jump is twice the usual and a nat more; windows of a text that is learned well differ less.
+        A jump is twice the usual and a nat more. Some hundred words differ less, a single line may not.
         """
         step = f'step {self.iteration + 1} (epoch {self.epoch_detail:.2f})'
         if not math.isfinite(loss):
             raise FloatingPointError(f'the loss is {loss} at {step}')
-        if self.usual is None:
+        self.recent += loss * words, words
+        nats, words = self.recent
+        if words < JUMP_WORDS:
+            return
+        self.recent[:] = 0
+        loss = nats / words
+        if not self.usual:
             self.usual = loss
         elif loss > max(2 * self.usual, self.usual + 1):
             print(f'the loss jumped from {self.usual:.3g} to {loss:.3g} nats per word at {step}; if it stays '
@@ -121,8 +129,8 @@ class Updater(training.updaters.StandardUpdater):
         """
         streams, optimizer = self.get_iterator('main'), self.get_optimizer('main')
         model = optimizer.target
-        self.iteration = serializer('iteration', self.iteration)
-        self.sums = serializer('sums', self.sums)
+        for name in ('iteration', 'sums', 'recent', 'usual'):
+            setattr(self, name, serializer(name, getattr(self, name)))
         streams.serialize(serializer['streams'])
         optimizer.serialize(serializer['optimizer'])
         for name, variable in model.state.items():
