@@ -178,6 +178,15 @@ def packed_zeros(path):
     numpy.savez_compressed(path, meta=meta(), **{'model/l0/W': numpy.zeros((3000, 3000), 'f')})
 
 
+def packed_zeros_that_lie(path):
+    """Unpacking goes on to the end of what is packed before the declared size is looked at."""
+    numpy.savez_compressed(path, meta=numpy.zeros(50_000_000, 'u1'))
+    data = bytearray(path.read_bytes())
+    entry = data.rindex(b'meta.npy') - 46
+    data[entry + 24:entry + 28] = struct.pack('<I', 1000)
+    path.write_bytes(data)
+
+
 def larger_array(path):
     with_member(path, 'model/l1_h/W.npy', npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (40000, 10000), }"))
 
@@ -188,7 +197,7 @@ def larger_model(path):
               model__l3__W=numpy.zeros((1, 20000), 'f'))
 
 
-@pytest.mark.parametrize('bomb', [packed_zeros, larger_array, larger_model, lambda path: declared(path, 'meta.npy', 4000000000),
+@pytest.mark.parametrize('bomb', [packed_zeros, packed_zeros_that_lie, larger_array, larger_model, lambda path: declared(path, 'meta.npy', 4000000000),
                                   lambda path: declared(path, 'model/l0/W.npy', 3000000000)])
 def test_bombs_take_no_memory(saved, bomb):
     path, _ = saved
