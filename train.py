@@ -142,9 +142,8 @@ class Updater(training.updaters.StandardUpdater):
                 raise ValueError(f'step {self.iteration}, but epoch {streams.epoch} and word {streams.position}')
             for name, param in model.namedparams():
                 rule = param.update_rule
-                moments = [rule.state[key] for key in 'mv']
-                if (any((moment.shape, moment.dtype) != (param.shape, param.dtype) for moment in moments)
-                        or rule.t != self.iteration or (moments[1] < 0).any()):
+                if rule.t != self.iteration or any(
+                        (rule.state[key].shape, rule.state[key].dtype) != (param.shape, param.dtype) for key in 'mv'):
                     raise ValueError(f"Adam's numbers of {name}")
             if not 0 <= position <= len(keys):  # NumPy would read what lies behind them
                 raise ValueError(f'random number {position}')
