@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 
 import matplotlib.image
 import numpy
@@ -473,6 +474,17 @@ def test_a_jump_is_only_told(small_text, capsys):
     assert 'the loss jumped from 2.' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('losses, warnings', [
+    ([4., 7.9], 0), ([4., 8.1], 1), ([0.1, 1.], 0), ([0.1, 1.2], 1), ([4., 8.1, 8., 9.], 1), ([4., 8.1, 17.], 2),
+    ([4., 2., 1., 0.5, 0.2, 0.1], 0), ([2., 2.5, 3., 3.5, 4.], 0), ([3.] * 5 + [1.] * 100 + [2.5], 1)])
+def test_what_a_jump_is(capsys, losses, warnings):
+    updater = types.SimpleNamespace(iteration=0, epoch_detail=0., recent=numpy.zeros(2), usual=0.)
+    for loss in losses:
+        for _ in range(5):
+            train.Updater.watch(updater, loss, 100)
+    assert capsys.readouterr().err.count('the loss jumped') == warnings
+
+
 def test_windows_of_few_words_are_not_taken_for_jumps(folder, capsys):
     """Every fourth of the windows, each a word, is one that nobody can guess."""
     noise = numpy.random.RandomState(0).randint(500, size=200)
@@ -501,7 +513,8 @@ def changed(path, **changes):
 
 @pytest.mark.parametrize('changes', [
     {'sums': None}, {'iteration': -5}, {'iteration': 39}, {'iteration': 38.}, {'iteration': [38, 38]},
-    {'streams__epoch': 10 ** 9}, {'streams__epoch': -1}, {'streams__position': 5}, {'streams__is_new_epoch': False},
+    {'streams__epoch': 10 ** 9}, {'streams__epoch': -1}, {'streams__position': 5},
+    {'streams__position': 6, 'streams__is_new_epoch': False}, {'streams__is_new_epoch': False},
     {'optimizer__l0__W__t': -38}, {'optimizer__l0__W__m': numpy.zeros(1, 'f')}, {'optimizer__l0__W__v': None},
     {'optimizer__l0__W__m': lambda m: m.astype('d')}, {'optimizer__l0__W__v': lambda v: -v - 1},
     {'optimizer__l0__W__m': lambda m: m * numpy.nan}, {'state__c1': numpy.zeros((1, 1), 'f')},
