@@ -88,7 +88,7 @@ def main(argv=None):
                 resumable = (out / 'last.npz').exists()
                 process = start(notes, *(['--resume', out] if resumable else [*options, '--out', out]))
                 try:
-                    code = process.wait(rng.uniform(0, duration))
+                    code = process.wait(rng.uniform(0, duration) if kills < args.kills else None)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
