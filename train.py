@@ -220,7 +220,7 @@ class Streams(chainer.dataset.Iterator):
 
 
 def parse(argv):
-    """The options (argparse.Namespace) and, with --resume, (model, meta, state, path) of the old run.
+    """The options (argparse.Namespace) and, with --resume, (model, meta, state, path, saved_at) of the old run.
 
     A resumed run takes its options from the checkpoint; those given again replace them.
     """
@@ -308,6 +308,7 @@ def parse(argv):
     path = pathlib.Path(args.resume) if args.resume else old_run(args)
     if path.is_dir():
         path = path / 'last.npz'
+    saved_at = path.stat().st_mtime_ns if path.exists() else None
     model, meta, state = checkpoint.load_run(path)
     sources = {name: meta['options'].get(name) for name in ('corpus', 'midi', 'transpose')}
     if not sane(**sources):
@@ -326,7 +327,7 @@ def parse(argv):
         if getattr(args, name) != old:
             parser.error(f'--{name.replace("_", "-")} is {old} in {path} and cannot change now')
     args.out = pathlib.Path(args.out) if args.out else path.parent
-    return args, (model, meta, state, path)
+    return args, (model, meta, state, path, saved_at)
 
 
 def check(parser, args):
@@ -388,7 +389,7 @@ def learn(args, old):
 
     numpy.random.seed(args.seed)
     if old:
-        model, old_meta, state, path = old
+        model, old_meta, state, path, saved_at = old
         print(f'going on with {path} after epoch {old_meta["epoch"]}')
         if any(old_meta[key] != meta[key] for key in ('vocabulary', 'text_sum')):
             raise corpus.CorpusError(f'{source}: not what {path} was trained on')
@@ -412,6 +413,8 @@ def learn(args, old):
     args.out.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(args.out / '.lock', blocking=False):  # gone with the process, however it ends
+            if old and path.stat().st_mtime_ns != saved_at:  # before there was the lock
+                raise checkpoint.CheckpointError(f'{path}: another training has just written it; start again')
             if not old or path.resolve() != (args.out / 'last.npz').resolve():
                 move_aside(args.out)
                 if old and path.with_name('best.npz').exists():
@@ -527,6 +530,7 @@ def make_trainer(updater, val_streams, meta, history, args):
          'elapsed_time'], out=sys.stdout), trigger=epoch)
     if sys.stdout.isatty():
         trainer.extend(extensions.ProgressBar(update_interval=5, out=sys.stdout))
+
     def sample(trainer):
         writer = model.copy()
         start = [meta['vocabulary'].index(corpus.EOS)]

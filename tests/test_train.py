@@ -427,6 +427,19 @@ def test_two_runs_in_one_folder(failed, small_text):
     assert pathlib.Path('result/small/old-1').exists()
 
 
+def test_a_checkpoint_that_another_run_replaces_meanwhile(failed, trained, monkeypatch):
+    """The other run has done more, and ends before this one has the lock."""
+    cut_streams = train.cut_streams
+
+    def slowly(*args):
+        monkeypatch.setattr(train, 'cut_streams', cut_streams)
+        assert run('--resume', trained, '--epoch', 9) == 0
+        return cut_streams(*args)
+    monkeypatch.setattr(train, 'cut_streams', slowly)
+    assert 'another training has just written it' in failed(1, '--resume', trained, '--epoch', 3)
+    assert checkpoint.load(trained / 'last.npz')[1]['epoch'] == 9
+
+
 # Numbers that are none
 
 @pytest.mark.parametrize('options', [[], ['--stepwise']])
