@@ -192,6 +192,17 @@ def test_wrong_use_and_failures(trained, folder, capsys):
     assert not (folder / 'text.txt').exists()
 
 
+@pytest.mark.parametrize('options', [[], ['--temperature', '0'], ['--top-k', '2', '--num', '2']])
+def test_weights_that_are_too_large(trained, capsys, options):
+    """Finite, but a sum of them is not."""
+    model, meta = checkpoint.load(trained / 'last.npz')
+    model.l2_x.b.array[...] = 100  # so that all of h2 is positive
+    model.l3.W.array[...] = 3e38
+    checkpoint.save('large.npz', model, meta)
+    assert generate.main(['--model', 'large.npz', *options]) == 1
+    assert 'no numbers' in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_no_model_yet(folder, capsys):
     assert 'python train.py --corpus holmes.txt' in failed(capsys, 1)
 

@@ -331,7 +331,7 @@ def test_what_is_no_midi_file(raw, tmp_path):
     assert 'MThd' in error.value.reason and '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('name', ['absent.mid', '.', 'a\0b'])
+@pytest.mark.parametrize('name', ['absent.mid', '.', 'a\0b', '/dev/null'])
 def test_what_cannot_be_opened(name, folder):
     with pytest.raises(MidiError) as error:
         read_midi.read_midi(name)
