@@ -21,7 +21,7 @@ test-slow: $(INSTALLED)-tests
 	$(BIN)/python tests/kill.py 60
 	$(BIN)/python tests/mutations.py midi 2000000
 	$(BIN)/python tests/mutations.py text 1000000
-	$(BIN)/python tests/mutations.py checkpoint 20000
+	$(BIN)/python tests/mutations.py checkpoint 10000
 
 bench: $(INSTALLED)-bench
 	$(BIN)/python bench/speed.py $(if $(GPU),--gpu $(GPU)) $(if $(MIDI),--midi $(MIDI)) --out bench/results/$(if $(GPU),gpu,cpu).json
