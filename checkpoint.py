@@ -15,6 +15,8 @@ import json
 import os
 import pathlib
 import re
+import stat
+import sys
 import zipfile
 
 import modern_chainer  # noqa: F401  prepares chainer's import
@@ -31,7 +33,7 @@ FIELDS = {'kind': str, 'n_units': int, 'vocabulary': list, 'cut': str, 'text_sum
 STATE = 'trainer/updater/'
 
 # What NumPy writes above an array of numbers (its NEP 1), and nothing else that it would evaluate.
-_HEADER = re.compile(rb"\x93NUMPY\x01\0..\{'descr': '([<|][fiub][1248])', 'fortran_order': (True|False), "
+_HEADER = re.compile(rb"\x93NUMPY\x01\0..\{'descr': '([<|](?:b1|[iu][1248]|f[248]))', 'fortran_order': (True|False), "
                      rb"'shape': \(([0-9, ]*)\), \} *\n", re.DOTALL)
 
 
@@ -144,14 +146,15 @@ def _meta(path, arrays):
     for field, kind in fields.items():
         if type(meta.get(field)) is not kind or field == 'kind' and meta[field] not in ('text', 'music'):
             raise CheckpointError(f'{foreign} (no {field})')
-    if not meta['vocabulary'] or not all(word and isinstance(word, str) for word in meta['vocabulary']):
+    words = meta['vocabulary']
+    if not words or not all(word and isinstance(word, str) and not re.search('[\ud800-\udfff]', word) for word in words):
         raise CheckpointError(f'{foreign} (no words)')
     if meta['n_units'] < 1:
         raise CheckpointError(f'{foreign} (no n_units)')
     history = meta['history']
     if len(history) != meta['epoch'] or not all(
             isinstance(entry, dict) and entry.get('epoch') == n and 'main/loss' in entry and all(
-                type(value) in (int, float) and abs(value) < 1e300 for value in entry.values())
+                type(value) in (int, float) and abs(value) <= sys.float_info.max for value in entry.values())
             for n, entry in enumerate(history, 1)):
         raise CheckpointError(f'{foreign} (no history of {meta["epoch"]} epochs)')
     return meta
@@ -164,6 +167,8 @@ def _arrays(path, *prefixes):
     """
     damaged = f'{path}: not a checkpoint, or a damaged one'
     try:
+        if not os.path.isfile(path) and not stat.S_ISDIR(os.stat(path).st_mode):  # a pipe would be waited for
+            raise CheckpointError(f'{path}: a pipe or a device, not a file')
         with command.opened(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             if (any(member.compress_type != zipfile.ZIP_STORED for member in members)
@@ -177,7 +182,7 @@ def _arrays(path, *prefixes):
         raise CheckpointError(f'{path}: no such file or folder') from None
     except OSError as error:
         raise CheckpointError(f'{path}: {error.strerror or error}') from None
-    except (EOFError, MemoryError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile):
+    except (EOFError, MemoryError, NotImplementedError, OverflowError, RuntimeError, ValueError, zipfile.BadZipFile):
         raise CheckpointError(damaged) from None
 
 
@@ -198,6 +203,6 @@ def kind_of(path):
 
 
 def runs(folder='result'):
-    """The last.npz files (list of pathlib.Path) below a folder, the newest first."""
-    found = pathlib.Path(folder).rglob('last.npz')
+    """The last.npz files (list of pathlib.Path) below a folder, the newest first, without what was moved to old-N."""
+    found = [path for path in pathlib.Path(folder).rglob('last.npz') if not path.parent.name.startswith('old-')]
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)

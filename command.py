@@ -13,6 +13,7 @@ import functools
 import math
 import os
 import pathlib
+import signal
 import stat
 import sys
 
@@ -33,8 +34,11 @@ def reporting(*errors):
                     setattr(sys, name, open(os.devnull, 'w'))
                 if hasattr(stream, 'reconfigure'):  # Japanese also through pipes and on Windows
                     stream.reconfigure(encoding='utf-8', errors='replace')
+            if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see quiet_imports
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
-                return main(argv)
+                with contextlib.redirect_stderr(Screen(sys.stderr)):
+                    return main(argv)
             except errors as error:
                 message = str(error)
             except BrokenPipeError:  # the reader (| head) has had enough
@@ -46,19 +50,48 @@ def reporting(*errors):
                 message = f'not enough memory: {error}'
             except KeyboardInterrupt:
                 return 130
-            # One line, whatever a strange file has put into it.
-            print(f'{program}: {"".join(c if c.isprintable() else " " for c in message)}', file=sys.stderr)
+            complain(program, message)
             return 1
         return wrapped
     return decorate
 
 
+def complain(program, message):
+    """Prints an error to stderr: one line, whatever a strange file has put into the message (str)."""
+    Screen(sys.stderr).write(f'{program}: {"".join(c if c.isprintable() else " " for c in message[:2000])}\n')
+
+
 def quiet_imports():
-    """Lets Ctrl-C end a program without traceback also while it still imports, which takes seconds."""
-    def hook(kind, *rest):
-        if not issubclass(kind, KeyboardInterrupt):
-            sys.__excepthook__(kind, *rest)
-    sys.excepthook = hook
+    """Lets Ctrl-C end a program without traceback also while it still imports, which takes seconds.
+
+    `reporting` undoes it. What ignores Ctrl-C, as a job in the background, goes on to.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+class Screen:
+    """stdout or stderr for a long run: a reader that goes away (| head), a terminal that
+    is closed or a full disk below it does not end the program.
+
+    Into a file or a pipe go no cursor movements, which PrintReport writes always.
+    """
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.isatty = stream.isatty
+
+    def write(self, text):
+        self._try(self.stream.write, text if self.isatty() else text.replace('\033[J', ''))
+
+    def flush(self):
+        self._try(self.stream.flush)
+
+    def _try(self, action, *args):
+        try:
+            action(*args)
+        except OSError:
+            discard(self.stream)
 
 
 def discard(stream):
@@ -68,11 +101,16 @@ def discard(stream):
 
 def number(kind, low, high=None):
     """An argparse type: int or float, at least low and at most high (None: no limit)."""
+    if kind is int and high is None:
+        most = 2 ** 31 - 1  # what NumPy can count
+    else:
+        most = high
+
     def parse(text):
         value = kind(text)
-        if not (math.isfinite(value) and low <= value and (high is None or value <= high)):
+        if not ((isinstance(value, int) or math.isfinite(value)) and low <= value and (most is None or value <= most)):
             raise argparse.ArgumentTypeError(
-                f'{text} is not {low} or more' if high is None else f'{text} is not from {low} to {high}')
+                f'{text} is not {low} or more' if high is None and value < low else f'{text} is not from {low} to {most}')
         return value
     parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
     return parse
@@ -80,11 +118,9 @@ def number(kind, low, high=None):
 
 def opened(path):
     """A binary file to read from; OSError if it cannot be opened, or is a device, which may have no end."""
-    file = open(path, 'rb')
-    if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
-        file.close()
+    if stat.S_ISCHR(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, 'a device, not a file', str(path))
-    return file
+    return open(path, 'rb')
 
 
 def beside(path):
@@ -114,7 +150,9 @@ def replacing(path):
     partial = beside(target)
     file = None
     try:
-        file = open(partial, 'wb')
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
+        file = open(partial, 'xb')  # not through a link that somebody has laid there
         yield file
         file.flush()
         os.fsync(file.fileno())

@@ -37,7 +37,7 @@ UNK = '<unk>'  # a word rarer than min_count
 DATA = pathlib.Path(__file__).resolve().parent / 'data'
 ENCODINGS = ('utf-8-sig', 'cp932', 'shift_jis_2004')
 MAX_DOWNLOAD = 64 << 20   # bytes; the longest zip of Aozora Bunko has about 2 MB
-MAX_UNPACKED = 512 << 20  # bytes of all texts of a zip; more is a bomb, or wants a folder
+MAX_UNPACKED = 64 << 20   # bytes of all texts of a zip; more is a bomb, or wants a folder
 TIMEOUT = 30              # seconds without an answer from an address
 MAX_SECONDS = 600         # until all of its answer is there
 MAX_LINE = 10000          # characters fed to MeCab at once; it gives up on 1.6 million
@@ -101,7 +101,7 @@ def decode(data, name, encoding=None):
     for candidate in encodings:
         try:
             text = data.decode(candidate)
-        except LookupError:
+        except (LookupError, ValueError) if '\0' in candidate else LookupError:
             raise CorpusError(f'{candidate}: not a text encoding that Python knows') from None
         except UnicodeDecodeError as error:
             offset = max(offset, error.start)
@@ -178,17 +178,14 @@ def _unzipped(name, data):
                     yield f'{name}/{member.filename}', b''.join(iter(lambda: file.read(1 << 20), b''))
     except CorpusError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, OverflowError, RuntimeError, ValueError) as error:
         raise CorpusError(f'{name}: a damaged zip: {error}') from None
 
 
 class _HttpOnly(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, request, fp, code, msg, headers, newurl):
-        try:
-            _check_scheme(newurl)
-        except CorpusError:
-            fp.close()
-            raise
+        fp.close()  # or urllib would read all that comes with the redirect
+        _check_scheme(newurl)
         return super().redirect_request(request, fp, code, msg, headers, newurl)
 
 
@@ -220,6 +217,8 @@ def _fetch(address):
         request = urllib.request.Request(address, headers={'User-Agent': 'rnn-corpus'})
         with urllib.request.build_opener(_HttpOnly).open(request, timeout=TIMEOUT) as response:
             data = response.read(MAX_DOWNLOAD + 1)
+            if response.length and len(data) <= MAX_DOWNLOAD:
+                raise CorpusError(f'{address}: the answer ends {response.length:,} bytes before its end')
             kind = response.headers.get_content_type()
     except CorpusError:
         raise
@@ -258,7 +257,7 @@ def _bodies(lines):
     """[(first, last), ...] line numbers of the works in a text in Aozora Bunko's layout, else []."""
     rules = [i for i, line in enumerate(lines) if _is_rule(line)]
     headers = [(rule, following + 1) for rule, following in zip(rules, rules[1:])
-               if re.search('テキスト中に現れる記号|●.*ルビ', '\n'.join(lines[rule:following]))]
+               if re.search('テキスト中に現れる記号|●[^\n]{0,200}ルビ', '\n'.join(lines[rule:following]))]
     nineties = [i for i, line in enumerate(lines) if line.startswith('［表記について］')]
     if not headers and nineties and rules and nineties[0] < rules[0]:
         headers = [(nineties[0], rules[0] + 1)]  # one rule, below the notes
@@ -297,9 +296,8 @@ def clean_aozora(text):
                   flags=re.S)
     text = '\n'.join(_without_heading(line) if '見出し］' in line else line
                      for line in text.split('\n'))
-    noted = None
-    while noted != text:  # notes may hold notes
-        noted, text = text, re.sub(r'［＃[^［］\n]*］', '', text)
+    for _ in range(9):  # notes may hold notes
+        text = re.sub(r'［＃[^［］\n]*］', '', text)
     text = re.sub(r'［※[0-9０-９]+］', '', text)
     text = re.sub(r'〔([^〔〕\n]*)〕', _accents, text)
     text = text.replace('／″＼', '〴〵').replace('／＼', '〳〵')

@@ -119,6 +119,8 @@ def check(parser, args, outputs):
         parser.error('--primer begins music; where shall it go? for instance --midi out.mid')
     if outputs and (args.out or args.wakati):
         parser.error('--out and --wakati are for text')
+    if args.out and args.out.endswith('.npz'):
+        parser.error(f'--out {args.out!r} is the name of a checkpoint')
     if args.primer and args.start:
         parser.error('--primer and --start: one beginning is enough')
     if args.no_primer and not args.primer:
@@ -141,7 +143,7 @@ def check(parser, args, outputs):
 
 def refuse(message):
     """Ends the program with one line and exit code 2: it was called in a wrong way."""
-    print(f'generate.py: {message}', file=sys.stderr)
+    command.complain('generate.py', message)
     sys.exit(2)
 
 
@@ -286,6 +288,7 @@ def primer(path, meta):
     """The first words (list of str) of a MIDI file, made as those that the model learned."""
     track, events = meta['options'].get('track'), meta['options'].get('events')
     events = events if events in (*music.EVENTS,) else 'notes'
+    track = track if type(track) is int or track == 'all' else None
     for chosen in (track, None):  # a file without that track has another one
         try:
             pieces, _, _ = music.read([path], chosen, events, meta['music'])

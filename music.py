@@ -333,7 +333,7 @@ def to_data(words, setup=None):
 def longest_note(words):
     """Ticks (int) of the longest note that both begins and ends; 0 if there is none."""
     longest = tick = 0
-    sounding = collections.defaultdict(list)
+    sounding = collections.defaultdict(collections.deque)
     for word in words:
         ticks, status, body = parse_word(word)
         tick += ticks
@@ -341,7 +341,7 @@ def longest_note(words):
         if status[0] >> 4 == 9 and body[1]:
             starts.append(tick)
         elif status[0] >> 4 in (8, 9) and starts:
-            longest = max(longest, tick - starts.pop(0))
+            longest = max(longest, tick - starts.popleft())
     return longest
 
 

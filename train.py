@@ -17,6 +17,7 @@ How the text becomes parallel streams, batchsize 3 and bproplen 4 for instance:
 """
 import argparse
 import contextlib
+import io
 import itertools
 import json
 import math
@@ -142,7 +143,7 @@ class Updater(training.updaters.StandardUpdater):
                 raise ValueError(f'step {self.iteration}, but epoch {streams.epoch} and word {streams.position}')
             for name, param in model.namedparams():
                 rule = param.update_rule
-                if rule.t != self.iteration or any(
+                if rule.t != self.iteration or optimizer.t != self.iteration or any(
                         (rule.state[key].shape, rule.state[key].dtype) != (param.shape, param.dtype) for key in 'mv'):
                     raise ValueError(f"Adam's numbers of {name}")
             if not 0 <= position <= len(keys):  # NumPy would read what lies behind them
@@ -317,6 +318,11 @@ def parse(argv):
     saved = [f'--{name.replace("_", "-")}' + ('' if value is True else f'={value}')
              for name, value in meta['options'].items()
              if value is not None and value is not False and name in vars(args) and name not in {*sources, *NOT_SAVED}]
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            parser.parse_args(saved)
+        except SystemExit:
+            raise checkpoint.CheckpointError(f'{path}: its options are none of this program') from None
     args = parser.parse_args(saved + (sys.argv[1:] if argv is None else list(argv)))
     if args.corpus and args.midi:
         parser.error(f'{path} is a run with --{"corpus" if sources["corpus"] else "midi"}')
@@ -332,6 +338,8 @@ def parse(argv):
 
 def check(parser, args):
     """Refuses options that do not go with the kind of what is learned."""
+    if args.corpus == '':
+        parser.error('--corpus is empty')
     unfit = ('track', 'events', 'transpose') if args.corpus else ('level', 'encoding')
     for name in unfit:
         if getattr(args, name) not in (None, 'word'):
@@ -344,7 +352,7 @@ def sane(corpus, midi, transpose):
         return isinstance(corpus, str) and corpus != '' and transpose is None
     steps = [] if transpose is None else transpose
     return (corpus is None and isinstance(midi, list) and midi and all(isinstance(name, str) for name in midi)
-            and isinstance(steps, list) and len(steps) in (0, 2) and all(type(step) is int for step in steps))
+            and isinstance(steps, list) and len(steps) in (0, 2) and all(type(step) is int and abs(step) < 128 for step in steps))
 
 
 def default_out(args):
@@ -366,13 +374,15 @@ def old_run(args):
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     args, old = parse(argv)
-    with contextlib.redirect_stdout(Screen(sys.stdout)), contextlib.redirect_stderr(Screen(sys.stderr)):
+    with contextlib.redirect_stdout(command.Screen(sys.stdout)):
         return learn(args, old)
 
 
 def learn(args, old):
     """The whole of a run: words, model, trainer, and the old run that it goes on with, if any."""
     source = args.corpus or args.midi[0] + (f' and {len(args.midi) - 1} more' if args.midi[1:] else '')
+    if old:  # before anything is read or fetched that the old run, perhaps a stranger's, names
+        print(f'going on with {old[3]} after epoch {old[1]["epoch"]}, which learned from {source}')
     words, n_val, about = read_music(args) if args.midi else read_text(args)
     vocabulary = corpus.make_vocabulary(words, args.min_count)
     ids = corpus.encode(words, vocabulary)
@@ -390,7 +400,6 @@ def learn(args, old):
     numpy.random.seed(args.seed)
     if old:
         model, old_meta, state, path, saved_at = old
-        print(f'going on with {path} after epoch {old_meta["epoch"]}')
         if any(old_meta[key] != meta[key] for key in ('vocabulary', 'text_sum')):
             raise corpus.CorpusError(f'{source}: not what {path} was trained on')
     else:
@@ -410,24 +419,35 @@ def learn(args, old):
             raise checkpoint.CheckpointError(f'{path}: epoch {old_meta["epoch"]} and {updater.epoch}')
         history = timed(old_meta['history'], path.with_name('log'))
 
-    args.out.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(args.out / '.lock', blocking=False):  # gone with the process, however it ends
-            if old and path.stat().st_mtime_ns != saved_at:  # before there was the lock
-                raise checkpoint.CheckpointError(f'{path}: another training has just written it; start again')
-            if not old or path.resolve() != (args.out / 'last.npz').resolve():
-                move_aside(args.out)
-                if old and path.with_name('best.npz').exists():
-                    with command.replacing(args.out / 'best.npz') as file:
-                        file.write(path.with_name('best.npz').read_bytes())
-            for name in FILES:  # of a process that was killed
-                command.beside(args.out / name).unlink(missing_ok=True)
-            write_log(args.out, history)  # cannot be written? Better now than after an epoch
-            return run(make_trainer(updater, val_streams, meta, history, args), args)
-    except filelock.Timeout:
-        print(f'train.py: {args.out}: another training is going on in this folder; --out takes another one',
-              file=sys.stderr)
-        return 1
+    own = old and path.resolve() == (args.out / 'last.npz').resolve()
+    done = updater.epoch >= args.epoch
+    if own or not done:
+        args.out.mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(args.out / '.lock', blocking=False):  # gone with the process, however it ends
+                if own:
+                    if path.stat().st_mtime_ns != saved_at:  # before there was the lock
+                        raise checkpoint.CheckpointError(f'{path}: another training has just written it; start again')
+                else:
+                    best = path.with_name('best.npz') if old else None
+                    best = best.read_bytes() if best and best.is_file() else None
+                    move_aside(args.out)
+                    if best:
+                        with command.replacing(args.out / 'best.npz') as file:
+                            file.write(best)
+                for name in FILES:  # of a process that was killed
+                    command.beside(args.out / name).unlink(missing_ok=True)
+                write_log(args.out, history)  # cannot be written? Better now than after an epoch
+                if history:  # a kill may have come between the checkpoint and its picture
+                    draw_log(args.out, history)
+                if not done:
+                    return run(make_trainer(updater, val_streams, meta, history, args), args)
+        except filelock.Timeout:
+            print(f'train.py: {args.out}: another training is going on in this folder; --out takes another one',
+                  file=sys.stderr)
+            return 1
+    print(f'{updater.epoch} epochs are done already; a larger --epoch goes on')
+    return 0
 
 
 def read_text(args):
@@ -520,7 +540,7 @@ def make_trainer(updater, val_streams, meta, history, args):
                 lambda window, device: tuple(device.send(window))),
             eval_hook=lambda evaluator: reader.initialize_state(val_streams.batchsize),
             eval_func=validate), trigger=epoch)
-    before = history[-1].get('elapsed_time', 0) if history else 0
+    before = max((entry.get('elapsed_time', 0) for entry in history), default=0)
     log = extensions.LogReport(trigger=epoch, log_name=None,
                                postprocess=lambda entry: add_derived(entry, before))
     log.log.extend(history)
@@ -540,6 +560,7 @@ def make_trainer(updater, val_streams, meta, history, args):
         print(f'\033[J--- after epoch {updater.epoch} it writes ---\n{text}---', flush=True)
 
     def save(trainer):
+        args.out.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
         check_finite(updater, log.log)
         meta.update(epoch=updater.epoch, history=untimed(log.log))
         if updater.is_new_epoch and val_streams and epochs_since_best(log.log) == 0:
@@ -558,29 +579,6 @@ def make_trainer(updater, val_streams, meta, history, args):
     return trainer
 
 
-class Screen:
-    """stdout or stderr for a long run: a reader that goes away (| head) does not end the training.
-
-    Into a file or a pipe go no cursor movements, which PrintReport writes always.
-    """
-
-    def __init__(self, stream):
-        self.stream = stream
-        self.isatty = stream.isatty
-
-    def write(self, text):
-        self._try(self.stream.write, text if self.isatty() else text.replace('\033[J', ''))
-
-    def flush(self):
-        self._try(self.stream.flush)
-
-    def _try(self, action, *args):
-        try:
-            action(*args)
-        except BrokenPipeError:
-            command.discard(self.stream)
-
-
 def add_derived(entry, before):
     """Adds to an entry of the log the perplexities, exp(nats per word), and the time `before`, seconds."""
     entry['elapsed_time'] += before
@@ -597,12 +595,12 @@ def untimed(log):
 def timed(history, path):
     """The entries of a history, with the times that the log at `path` has for them, if it has."""
     try:
-        log = json.loads(path.read_bytes())
-        if untimed(log[:len(history)]) == history:
-            return log[:len(history)]
+        log = json.loads(path.read_bytes()) if path.is_file() else []
+        same = [old for entry, old in zip(history, log) if untimed([old]) == [entry]
+                and all(isinstance(old.get(name), float) and math.isfinite(old[name]) for name in TIMES)]
     except (AttributeError, OSError, RecursionError, TypeError, ValueError):
-        pass  # a checkpoint needs no log beside it
-    return history
+        same = []  # a checkpoint needs no log beside it
+    return same + history[len(same):] if untimed(same) == history[:len(same)] else history
 
 
 def check_finite(updater, log):
@@ -611,7 +609,7 @@ def check_finite(updater, log):
     arrays = [*model.params(), *model.state.values()]
     if not (all(map(math.isfinite, log[-1].values() if log else []))
             and all(model.xp.isfinite(variable.array).all() for variable in arrays)):
-        raise FloatingPointError(f'the weights are no numbers any more after step {updater.iteration}')
+        raise FloatingPointError(f'weights or losses are no numbers any more after step {updater.iteration}')
 
 
 def write_log(out, log):
@@ -650,8 +648,8 @@ def move_aside(out):
     """Makes room for a new run in the folder `out`: an old one moves to out/old-1, old-2, ..."""
     files = [out / name for name in FILES if (out / name).exists()]
     if files:
-        number = next(n for n in itertools.count(1) if not (out / f'old-{n}').exists())
-        aside = out / f'old-{number}'
+        free = next(n for n in itertools.count(1) if not (out / f'old-{n}').exists())
+        aside = out / f'old-{free}'
         aside.mkdir()
         for file in files:
             file.rename(aside / file.name)
@@ -685,9 +683,6 @@ class Stop:
 def run(trainer, args):
     """Trains to the end or to a signal (Ctrl-C, SIGTERM), then saved too; returns the exit code."""
     stop = trainer.stop_trigger
-    if trainer.updater.epoch >= args.epoch:
-        print(f'{trainer.updater.epoch} epochs are done already; a larger --epoch goes on')
-        return 0
     handlers = {number: signal.signal(number, stop.on_signal)
                 for number in (signal.SIGINT, signal.SIGTERM)
                 if signal.getsignal(number) is not signal.SIG_IGN}  # a job in the background
@@ -696,6 +691,9 @@ def run(trainer, args):
             warnings.filterwarnings('ignore', '.* encountered in ', RuntimeWarning)
             trainer.run(show_loop_exception_msg=False)
         if stop.signals:
+            if not trainer.updater.iteration:
+                print('stopped before the first window; nothing to save', file=sys.stderr)
+                return 128 + stop.signals[0]
             trainer.get_extension('save')(trainer)
             print(f'stopped; --resume goes on from {args.out / "last.npz"}', file=sys.stderr)
             return 128 + stop.signals[0]

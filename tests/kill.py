@@ -97,7 +97,7 @@ def main(argv=None):
                     early += not (out / 'last.npz').exists()
                     look(out, written, log)
             assert code == 0, code
-            for file in ('last.npz', 'best.npz'):
+            for file in ('last.npz', 'best.npz', 'loss.png'):
                 assert (out / file).read_bytes() == (whole / file).read_bytes(), file
             look(out, written, log)
             assert untimed(out / 'log') == log and not any(out.glob('.*.part'))

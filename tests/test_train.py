@@ -258,6 +258,8 @@ def test_a_background_job_ignores_ctrl_c(small_text, interrupted):
 def test_resume_into_another_folder(trained):
     best = (trained / 'best.npz').read_bytes()
     assert run('--resume', trained, '--out', 'other') == 0  # nothing left to do
+    assert not pathlib.Path('other').exists()
+    assert run('--resume', trained, '--out', 'other', '--epoch', 3, '--lr', 0) == 0
     assert pathlib.Path('other/best.npz').read_bytes() == best
     assert run('--resume', trained, '--out', 'result/../result/small', '--epoch', 3) == 0
     assert not (trained / 'old-1').exists()
@@ -414,8 +416,7 @@ def test_two_runs_in_one_folder(failed, small_text):
     """The second is refused, resumed or new, until the first is gone, however it went."""
     program = [sys.executable, train.__file__, '--corpus', 'small.txt', *TINY, '--epoch', '1000000']
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
-        while not process.stdout.readline().startswith('2 '):  # the second epoch: the first is saved
-            pass
+        assert any(line.startswith('2 ') for line in process.stdout)  # the second epoch: the first is saved
         try:
             for argv in (['--corpus', 'small.txt', *TINY], ['--resume']):
                 assert 'another training is going on' in failed(1, *argv)
