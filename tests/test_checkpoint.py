@@ -87,6 +87,7 @@ def meta(**changes):
     ({'model__l0__W': numpy.full((3, 4), numpy.inf, 'f')}, 'l0/W is not finite'),
     ({'model__l2_h__b': numpy.zeros(16, '>f4')}, 'damaged'),
     ({'model__l2_h__b': numpy.zeros(16, [('a', 'f')])}, 'damaged'),
+    ({'meta': meta(vocabulary=['a', 'b', '\ud800'])}, 'no words'),
     ({'meta': numpy.frombuffer(b'[' * 100000, 'u1')}, 'not a checkpoint'),
     ({'meta': numpy.frombuffer(b'[]', 'u1')}, 'not a checkpoint'),
     ({'meta': numpy.frombuffer(b'{"format":1}', 'u1')}, 'no kind'),
@@ -115,7 +116,8 @@ def test_foreign_files_are_refused(tmp_path, data):
 
 @pytest.mark.parametrize('header', [
     "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
-    "{'descr': '<f4', 'fortran_order': False, 'shape': (9**9**9,), }", "__import__('os').mkdir('executed')", '(' * 3000])
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (9**9**9,), }", "{'descr': '<b4', 'fortran_order': False, 'shape': (4,), }",
+    "__import__('os').mkdir('executed')", '(' * 3000])
 def test_headers_are_not_evaluated(saved, header, folder):
     path, _ = saved
     with_member(path, 'model/l1_h/W.npy', npy_of(header, bytes(256)))

@@ -1,4 +1,5 @@
 """command.py, and what it promises for all four programs: UTF-8, one line for an error, closed pipes."""
+import argparse
 import os
 import pathlib
 import signal
@@ -76,6 +77,20 @@ def test_ctrl_c_while_importing_is_no_traceback(folder, program):
     done = subprocess.run([sys.executable, PROGRAMS / program], capture_output=True, text=True,
                           env={**os.environ, 'PYTHONPATH': str(folder)})
     assert done.returncode == -signal.SIGINT and done.stderr == '' and done.stdout == ''
+
+
+def test_stderr_that_goes_away_is_no_error(japanese):
+    with subprocess.Popen([sys.executable, PROGRAMS / 'generate.py', '--length', '5', '--out', 'story.txt'],
+                          stderr=subprocess.PIPE) as process:
+        process.stderr.close()
+    assert process.returncode == 0 and (japanese / 'story.txt').exists()
+
+
+@pytest.mark.parametrize('text', ['0', '-1', '1' * 400, 'x', '99999999999999999999'])
+def test_numbers_out_of_bounds(text):
+    with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+        command.number(int, 1)(text)
+    assert command.number(int, 1)('2000000000') == 2000000000
 
 
 def test_an_error_is_one_line_whatever_is_in_it(capsys):

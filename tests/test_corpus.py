@@ -225,6 +225,18 @@ def server():
                 self.send_response(302)
                 self.send_header('Location', self.path[4:])
                 self.end_headers()
+            elif self.path == '/short':
+                self.send_response(200)
+                self.send_header('Content-Length', '100')
+                self.end_headers()
+                self.wfile.write(b'ten bytes.')
+            elif self.path == '/flood':
+                self.send_response(302)
+                self.send_header('Location', '/a.txt')
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    while not stopped.is_set():
+                        self.wfile.write(bytes(65536))
             elif self.path == '/round':
                 self.send_response(302)
                 self.send_header('Location', '/round')
@@ -272,6 +284,21 @@ def test_an_answer_without_end(server, monkeypatch):
     monkeypatch.setattr(corpus, 'MAX_SECONDS', 0.2)
     with pytest.raises(CorpusError, match='not all there after 0.2 seconds'):
         corpus.read(f'{server}/drip')
+
+
+def test_what_comes_with_a_redirect_is_not_read(server):
+    """It has no end here; before, all of it was read."""
+    assert corpus.read(f'{server}/flood') == 'Holmes\n'
+
+
+def test_an_answer_that_ends_too_early(server):
+    with pytest.raises(CorpusError, match='ends 90 bytes before'):
+        corpus.read(f'{server}/short')
+
+
+def test_nested_notes_take_no_long_time():
+    corpus.clean_aozora(aozora('［＃' * 50000 + '］' * 50000))
+    corpus.is_aozora(f'{DASHES}\n' + '●' * 200000 + f'\n{DASHES}\n')
 
 
 def test_redirects_that_go_round(server):

@@ -236,6 +236,18 @@ def test_autosave_inside_an_epoch(small_text, monkeypatch):
     assert set(saved[18:]) == {('best.npz', 1), ('last.npz', 1)}
 
 
+def test_a_signal_before_the_first_window(small_text, monkeypatch, capsys):
+    make_trainer = train.make_trainer
+
+    def interrupted(*args):
+        trainer = make_trainer(*args)
+        trainer.stop_trigger.signals.append(signal.SIGTERM)
+        return trainer
+    monkeypatch.setattr(train, 'make_trainer', interrupted)
+    assert run('--corpus', 'small.txt', *TINY) == 143
+    assert 'nothing to save' in capsys.readouterr().err and not pathlib.Path('result/small/last.npz').exists()
+
+
 def test_second_signal_stops_at_once(small_text, monkeypatch, capsys):
     forward = train.fused.forward
 
@@ -550,9 +562,24 @@ def test_a_history_without_validation_is_gone_on_with(trained):
     assert run('--resume', '--epoch', 3, '--patience', 2) == 0
 
 
+@pytest.mark.parametrize('options', [{'unit': 'x'}, {'lr': 'nan'}, {'stepwise': 1}, {'level': 'line'}, {'epoch': 10 ** 400}])
+def test_options_that_cannot_be_are_refused(failed, trained, options):
+    _, meta = checkpoint.load(trained / 'last.npz')
+    changed(trained / 'last.npz', options={**meta['options'], **options})
+    assert 'options' in failed(1, '--resume')
+
+
+def test_what_is_saved_can_be_loaded(small_text):
+    """A loss of hundreds of nats gives a perplexity near the largest float."""
+    assert run('--corpus', 'small.txt', *TINY, '--lr', 300) == 0
+    assert max(entry['main/loss'] for entry in entries(pathlib.Path('result/small'))) > 700
+    assert run('--resume', '--epoch', 3, '--lr', 0) == 0
+
+
 def test_a_log_that_is_none_is_replaced(trained):
     history = train.untimed(entries(trained))
-    for text in ('', '[', '{}', '[1, 2]', '[' * 100000, '\xff', json.dumps([{**entry, 'main/loss': 0} for entry in history])):
+    bad = [{**entry, 'elapsed_time': 'x', 'tokens/s': None} for entry in history]
+    for text in ('', '[', '{}', json.dumps(bad), '[1, 2]', '[' * 100000, '\xff', json.dumps([{**entry, 'main/loss': 0} for entry in history])):
         (trained / 'log').write_text(text, encoding='latin-1')
         assert run('--resume') == 0
         (trained / 'log').write_text(text, encoding='latin-1')
