@@ -8,8 +8,9 @@ A checkpoint is an uncompressed .npz (a zip of .npy arrays, numpy.load reads it)
 
 No Python object is ever pickled or unpickled and no header evaluated, so a file from
 a stranger is data and nothing else. Nothing is packed, and no array is taken to be larger
-than the file: what loading needs is a few times the size of the file. It loads on a CPU,
-whatever device trained it. Equal runs write equal files: times are not in it.
+than the file: loading takes a few times the memory of the arrays, and thirty times that of
+the JSON at most. It loads on a CPU, whatever device trained it. Equal runs write equal files:
+times are not in it.
 """
 import json
 import os
