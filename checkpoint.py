@@ -172,7 +172,8 @@ def _arrays(path, *prefixes):
             raise CheckpointError(f'{path}: a pipe or a device, not a file')
         with command.opened(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            if (any(member.compress_type != zipfile.ZIP_STORED for member in members)
+            if (any(member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size
+                    for member in members)
                     or sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size):
                 raise CheckpointError(f'{damaged}: its arrays are packed, or larger than the file')
             return {member.filename.removesuffix('.npy'): _array(archive.read(member))
