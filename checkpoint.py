@@ -46,9 +46,10 @@ def save(path, model, meta, updater=None):
     """Writes a checkpoint.
 
     model: RNN on any device; meta: dict that JSON can hold, with all of FIELDS but
-    n_units, 'vocabulary' a list of n_vocab str, 'history' a dict of numbers for each epoch; updater: has Chainer's serialize and
-    gives in it all that an exact resumption takes, or None. OSError if it cannot be
-    written; the old file is whole then.
+    n_units, 'vocabulary' a list of n_vocab str, 'history' a list of a dict of numbers
+    for each epoch; updater: its serialize(serializer) gives what an exact resumption
+    takes besides the weights, or None. OSError if it cannot be written; the old file
+    stays whole then.
     """
     meta = {'format': FORMAT, 'n_units': model.n_units, **meta}
     target = {'meta': numpy.frombuffer(json.dumps(meta).encode(), 'u1')}
@@ -89,7 +90,8 @@ def resume(path, state, updater):
     """Puts the state from `load_run` into an updater like the one that was saved.
 
     The updater checks what the numbers mean (ValueError), here their shapes and dtypes have to be
-    those that it gives, and all be finite. CheckpointError, with the `path`, if they do not fit.
+    those that it gives, and all be finite. It also sets NumPy's global random state.
+    CheckpointError, with the `path`, if they do not fit.
     """
     try:
         serializers.NpzDeserializer(state, STATE).load(updater)

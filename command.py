@@ -100,17 +100,14 @@ def discard(stream):
 
 
 def number(kind, low, high=None):
-    """An argparse type: int or float, at least low and at most high (None: no limit)."""
-    if kind is int and high is None:
-        most = 2 ** 31 - 1  # what NumPy can count
-    else:
-        most = high
+    """An argparse type: int or float, at least low and at most high (None: no limit, of int 2**31 - 1)."""
+    most = 2 ** 31 - 1 if high is None and kind is int else math.inf if high is None else high
 
     def parse(text):
         value = kind(text)
-        if not ((isinstance(value, int) or math.isfinite(value)) and low <= value and (most is None or value <= most)):
+        if not low <= value <= most or value == math.inf:  # nan is not between them either
             raise argparse.ArgumentTypeError(
-                f'{text} is not {low} or more' if high is None and value < low else f'{text} is not from {low} to {most}')
+                f'{text} is not {low} or more' if high is None and not value > most else f'{text} is not from {low} to {most}')
         return value
     parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
     return parse

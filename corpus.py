@@ -90,6 +90,8 @@ def read(source, encoding=None):
 
 def decode(data, name, encoding=None):
     """bytes to str; CorpusError with `name` and the offset of the byte that fits none."""
+    if encoding and '\0' in encoding:
+        raise CorpusError(f'{encoding!r}: not a text encoding that Python knows')
     if data.startswith((b'\xff\xfe', b'\xfe\xff')):
         encodings = [encoding or 'utf-16']
     elif encoding is None and b'\0' in data:
@@ -101,7 +103,7 @@ def decode(data, name, encoding=None):
     for candidate in encodings:
         try:
             text = data.decode(candidate)
-        except (LookupError, ValueError) if '\0' in candidate else LookupError:
+        except LookupError:
             raise CorpusError(f'{candidate}: not a text encoding that Python knows') from None
         except UnicodeDecodeError as error:
             offset = max(offset, error.start)
@@ -203,7 +205,7 @@ def _download(address):
             result.set_result(_fetch(address))
         except BaseException as error:
             result.set_exception(error)
-    # A thread of its own, because TIMEOUT starts anew with every byte that drips in.
+    # A thread of its own, which can be left waiting.
     threading.Thread(target=fetch, daemon=True).start()
     try:
         return result.result(MAX_SECONDS)
@@ -212,6 +214,7 @@ def _download(address):
 
 
 def _fetch(address):
+    """The same, however long it takes: TIMEOUT bounds only the wait for the next byte."""
     try:
         _check_scheme(address)
         request = urllib.request.Request(address, headers={'User-Agent': 'rnn-corpus'})
@@ -296,7 +299,7 @@ def clean_aozora(text):
                   flags=re.S)
     text = '\n'.join(_without_heading(line) if '見出し］' in line else line
                      for line in text.split('\n'))
-    for _ in range(9):  # notes may hold notes
+    for _ in range(9):  # notes may hold notes; a bound, so that nesting takes no quadratic time
         text = re.sub(r'［＃[^［］\n]*］', '', text)
     text = re.sub(r'［※[0-9０-９]+］', '', text)
     text = re.sub(r'〔([^〔〕\n]*)〕', _accents, text)

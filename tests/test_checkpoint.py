@@ -220,6 +220,16 @@ def test_bombs_take_no_memory(saved, bomb):
     assert peak < 300000 + 4 * path.stat().st_size
 
 
+def test_a_bomb_of_json_takes_thirty_times_the_file(saved):
+    path, _ = saved
+    rewritten(path, meta=meta(options={'x': [{'a': 1}] * 200000}))
+    tracemalloc.start()
+    checkpoint.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30 * path.stat().st_size
+
+
 def test_loading_takes_a_few_times_the_file(tmp_path):
     path = tmp_path / 'm.npz'
     checkpoint.save(path, RNN(3000, 100), {**META, 'vocabulary': [f'word {n}' for n in range(3000)]})

@@ -6,6 +6,7 @@ numbered; 12 to 14 are about music and stand in test_music.py.
 import re
 import subprocess
 import sys
+import tracemalloc
 
 import mido
 import pytest
@@ -319,6 +320,18 @@ def test_claimed_lengths_take_no_memory(length):
     assert data['tracks'][0]['chunks'] == [] and to_bytes(data) == raw
     raw = HEADER[:4] + bytes.fromhex(length) + HEADER[8:]
     assert parse(raw)['tracks'] == [] and to_bytes(parse(raw)) == raw
+
+
+@pytest.mark.parametrize('event, most', [
+    ('00 90 40 40', 85), ('00 40 40', 110), ('00 40', 145), ('00 f6', 245), ('00 ff 01 00', 80), ('00 f0 00', 100)])
+def test_memory_is_a_multiple_of_the_file(event, most):
+    """The README's figures: 80 times the file for notes, 240 for what is worst, bare system messages."""
+    raw = file(dump('00 c0 00') + dump(event) * 50000 if event == '00 40' else dump('00 90 40 40') + dump(event) * 50000)
+    tracemalloc.start()
+    parse(raw)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < most * len(raw)
 
 
 @pytest.mark.parametrize('raw', [b'', b'MTh', b'MThd', HEADER[:13], b'not a midi file', b'RIFF', b'RIFF\0\0\0\0RMID',
