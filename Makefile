@@ -1,6 +1,6 @@
 # make demo    install into .venv, learn data/holmes.txt and data/track1.mid, write and compose
 # make test    install into .venv, run the tests
-# make test-slow    kill and resume training, feed damaged files to the programs: half an hour
+# make test-slow    kill and resume training, feed damaged files to the programs: twenty minutes
 # make bench   install PyTorch as well, measure the speed (MIDI=FOLDER of .mid files, GPU=0)
 # make PYTHON=python3.12 ...    with another interpreter (3.10 to 3.13)
 
