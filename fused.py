@@ -46,7 +46,7 @@ LOGITS = 1 << 23        # and numbers that all threads hold together, 32 MiB
 def forward(model, x, t, dropout_ratio=0.5):
     """Reads a window x, whose words are followed by t, and moves the state on.
 
-    model: rnn.RNN; x, t: (T, B) int32, 0 to n_vocab - 1, on its device. Returns (loss, accuracy):
+    model: rnn.RNN of LSTMs; x, t: (T, B) int32, 0 to n_vocab - 1, on its device. Returns (loss, accuracy):
     the sums over the T steps of what model.forward gives for one, a scalar Variable (nats) and a
     scalar, float32. IndexError on the CPU if a word of x is n_vocab or more.
     """
@@ -59,19 +59,17 @@ def forward(model, x, t, dropout_ratio=0.5):
     else:
         h0, index = model.l0(x), None
 
-    def layer(k, below, index=None):
+    after, h = {}, h0
+    for k, l_x, l_h in model.layers:
         mask = None
         if chainer.config.train and dropout_ratio:
             mask = dropout_mask(model.xp, (len(x), 4, x.shape[1], model.n_units), dropout_ratio)
-        l_x, l_h = model[f'l{k}_x'], model[f'l{k}_h']
-        return LSTM(mask, index).apply(
-            (below, state[f'c{k}'], state[f'h{k}'], l_x.W, l_x.b, l_h.W, l_h.b))
-
-    h1, c1_last, h1_last = layer(1, h0, index)
-    h2, c2_last, h2_last = layer(2, h1)
-    model.state = {'c1': c1_last, 'h1': h1_last, 'c2': c2_last, 'h2': h2_last}
+        h, after['c' + k], after['h' + k] = LSTM(mask, index).apply(
+            (h, state['c' + k], state['h' + k], l_x.W, l_x.b, l_h.W, l_h.b))
+        index = None  # of the embedding only
+    model.state = after
     output = SoftmaxCrossEntropy(t)
-    loss, = output.apply((h2, model.l3.W, model.l3.b))
+    loss, = output.apply((h, model.output.W, model.output.b))
     return loss, output.accuracy
 
 

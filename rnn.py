@@ -5,7 +5,8 @@
 
 As in the article, dropout sits on the output of the projections l1_x and
 l2_x, 4 * n_units wide, and never on the way from one step to the next
-(Zaremba et al. 2014, https://arxiv.org/abs/1409.2329).
+(Zaremba et al. 2014, https://arxiv.org/abs/1409.2329). With more layers or
+fewer there are l1_x to lN_h, and the output link has the number N + 1.
 
 A whole program in the manner of Karpathy's "y = rnn.step(x)":
 
@@ -22,35 +23,48 @@ import chainer.functions as F
 import chainer.links as L
 from chainer import backend
 
+CELLS = {'lstm': 4, 'gru': 3, 'rnn': 1}  # what a layer is made of, and how many units wide its projections are
+
 
 class RNN(chainer.Chain):
-    """Two-layer LSTM language model for one time step at a time.
+    """Language model of stacked recurrent layers, for one time step at a time.
 
     n_vocab (int) is the number of different words, n_units (int) the width of
-    the embedding and of both layers. Initial values are Chainer's defaults.
+    the embedding and of all layers, n_layers (int) their number, cell one of
+    CELLS. Initial values are Chainer's defaults.
 
-    `state` is a dict of the Variables c1, h1, c2, h2, each (B, n_units)
-    float32 on the model's device, or None before the first step.
+    `state` is a dict of the Variables h1 to hN and, of LSTMs, c1 to cN, each
+    (B, n_units) float32 on the model's device, or None before the first step.
     """
 
-    def __init__(self, n_vocab, n_units):
+    def __init__(self, n_vocab, n_units, n_layers=2, cell='lstm'):
         super().__init__()
-        self.n_units = n_units
+        self.n_units, self.n_layers, self.cell = n_units, n_layers, cell
         self.state = None
+        width = CELLS[cell] * n_units
         with self.init_scope():
             self.l0 = L.EmbedID(n_vocab, n_units)
-            self.l1_x = L.Linear(n_units, 4 * n_units)
-            self.l1_h = L.Linear(n_units, 4 * n_units)
-            self.l2_x = L.Linear(n_units, 4 * n_units)
-            self.l2_h = L.Linear(n_units, 4 * n_units)
-            self.l3 = L.Linear(n_units, n_vocab)
+            for k in range(1, n_layers + 1):
+                setattr(self, f'l{k}_x', L.Linear(n_units, width))
+                setattr(self, f'l{k}_h', L.Linear(n_units, width))
+            setattr(self, f'l{n_layers + 1}', L.Linear(n_units, n_vocab))
+
+    @property
+    def layers(self):
+        """[('1', l1_x, l1_h), ...]: each layer's number in the names of its state, and its links."""
+        return [(str(k), self[f'l{k}_x'], self[f'l{k}_h']) for k in range(1, self.n_layers + 1)]
+
+    @property
+    def output(self):
+        """The last link, l3 of two layers."""
+        return self[f'l{self.n_layers + 1}']
 
     def initialize_state(self, batchsize=50):
         """Forgets everything read so far: `batchsize` rows of zeros."""
         with chainer.using_device(self.device):
             self.state = {
-                name: chainer.Variable(self.xp.zeros((batchsize, self.n_units), 'f'))
-                for name in ('c1', 'h1', 'c2', 'h2')}
+                name + k: chainer.Variable(self.xp.zeros((batchsize, self.n_units), 'f'))
+                for k, _, _ in self.layers for name in ('ch' if self.cell == 'lstm' else 'h')}
 
     def forward(self, x, t=None, dropout_ratio=0.5):
         """Reads one word in each row, moves the state on, predicts the next one.
@@ -63,14 +77,19 @@ class RNN(chainer.Chain):
         """
         if self.state is None:
             self.initialize_state(len(x))
-        state = self.state
-        h0 = self.l0(x)
-        h1_in = F.dropout(self.l1_x(h0), dropout_ratio) + self.l1_h(state['h1'])
-        c1, h1 = F.lstm(state['c1'], h1_in)
-        h2_in = F.dropout(self.l2_x(h1), dropout_ratio) + self.l2_h(state['h2'])
-        c2, h2 = F.lstm(state['c2'], h2_in)
-        y = self.l3(h2)
-        self.state = {'c1': c1, 'h1': h1, 'c2': c2, 'h2': h2}
+        state, h = {}, self.l0(x)
+        for k, l_x, l_h in self.layers:
+            before = self.state['h' + k]
+            from_below, from_before = F.dropout(l_x(h), dropout_ratio), l_h(before)
+            if self.cell == 'lstm':
+                state['c' + k], h = F.lstm(self.state['c' + k], from_below + from_before)
+            elif self.cell == 'gru':
+                h = gru(before, from_below, from_before)
+            else:
+                h = F.tanh(from_below + from_before)
+            state['h' + k] = h
+        y = self.output(h)
+        self.state = state
         if t is None:
             return F.softmax(y), y.array
         return F.softmax_cross_entropy(y, t), F.accuracy(y, t)
@@ -88,20 +107,34 @@ class RNN(chainer.Chain):
         if len(x) != len(state['h1']):
             raise ValueError(f"{len(x)} words for a state of {len(state['h1'])} rows")
         with chainer.using_device(self.device):
+            if self.cell != 'lstm':
+                with chainer.no_backprop_mode(), chainer.using_config('train', False):
+                    return self.forward(xp.asarray(x, 'i'))[1]
             h = self.l0.W.array[xp.asarray(x)]
-            for k, l_x, l_h in (('1', self.l1_x, self.l1_h), ('2', self.l2_x, self.l2_h)):
+            for k, l_x, l_h in self.layers:
                 gates = h @ l_x.W.array.T + state['h' + k] @ l_h.W.array.T + (l_x.b.array + l_h.b.array)
                 a, i, f, o = gates.reshape(len(h), -1, 4).transpose(2, 0, 1)
                 state['c' + k] = sigmoid(f) * state['c' + k] + sigmoid(i) * xp.tanh(a)
                 state['h' + k] = h = sigmoid(o) * xp.tanh(state['c' + k])
             self.state = {name: chainer.Variable(array) for name, array in state.items()}
-            return h @ self.l3.W.array.T + self.l3.b.array
+            return h @ self.output.W.array.T + self.output.b.array
 
     def device_resident_accept(self, visitor):
         """Lets the state move with the weights (to_device, to_gpu, to_cpu)."""
         super().device_resident_accept(visitor)
         for variable in (self.state or {}).values():
             visitor.visit_variable(variable)
+
+
+def gru(h, from_below, from_before):
+    """The next h (B, n) of a GRU (Cho et al. 2014), whose projections are (B, 3n): reset r, update z, candidate.
+
+    As in cuDNN and F.n_step_gru, r acts on what the candidate's projection makes of h, not on h.
+    """
+    r, z, new = F.split_axis(from_below, 3, axis=1)
+    r_h, z_h, new_h = F.split_axis(from_before, 3, axis=1)
+    r, z = F.sigmoid(r + r_h), F.sigmoid(z + z_h)
+    return (1 - z) * F.tanh(new + r * new_h) + z * h
 
 
 def sigmoid(x):

@@ -20,10 +20,10 @@ def here(array):
     return chainer.get_device('@numpy').send(array)
 
 
-def pair(n_vocab, n_units, batchsize, device='@numpy'):
+def pair(n_vocab, n_units, batchsize, device='@numpy', n_layers=2):
     """Two equal models on a device, with larger weights than fresh ones, and with a state."""
     random = numpy.random.RandomState(n_vocab)
-    models = RNN(n_vocab, n_units), RNN(n_vocab, n_units)
+    models = RNN(n_vocab, n_units, n_layers), RNN(n_vocab, n_units, n_layers)
     for params in zip(*(model.params() for model in models)):
         params[0].array[...] = params[1].array[...] = random.normal(0, 0.3, params[0].shape)
     for model in models:
@@ -33,9 +33,9 @@ def pair(n_vocab, n_units, batchsize, device='@numpy'):
 
 
 def with_masks(monkeypatch, masks):
-    """Both forms take the masks (2, T, 4, B, n), of layer 1 and 2, instead of random ones."""
+    """Both forms take the masks (n_layers, T, 4, B, n) instead of random ones."""
     windows = list(masks)
-    steps = [mask.transpose(1, 2, 0).reshape(mask.shape[1], -1) for both in zip(*masks) for mask in both]
+    steps = [mask.transpose(1, 2, 0).reshape(mask.shape[1], -1) for step in zip(*masks) for mask in step]
     monkeypatch.setattr(rnn.F, 'dropout', lambda x, ratio: x * steps.pop(0))
     monkeypatch.setattr(fused, 'dropout_mask', lambda xp, shape, ratio: windows.pop(0))
 
@@ -52,20 +52,22 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize('masked', [True, False])
-@pytest.mark.parametrize('n_vocab, n_units, batchsize, lengths', [
-    (5, 3, 1, [1, 1]),
-    (9, 17, 3, [5, 2]),
-    (40, 16, 20, [7, 3]),
-    (31, 96, 33, [3, 1])])
-def test_a_window_is_its_steps(device, monkeypatch, n_vocab, n_units, batchsize, lengths, masked):
+@pytest.mark.parametrize('n_vocab, n_units, batchsize, lengths, n_layers', [
+    (5, 3, 1, [1, 1], 2),
+    (9, 17, 3, [5, 2], 2),
+    (40, 16, 20, [7, 3], 2),
+    (31, 96, 33, [3, 1], 2),
+    (9, 17, 20, [5, 2], 1),
+    (40, 16, 20, [7, 3], 3)])
+def test_a_window_is_its_steps(device, monkeypatch, n_vocab, n_units, batchsize, lengths, n_layers, masked):
     """Loss, accuracy, gradients and state, also of a second and shorter window."""
     device.use()
     random = numpy.random.RandomState(0)
-    stepping, whole = pair(n_vocab, n_units, batchsize, device)
+    stepping, whole = pair(n_vocab, n_units, batchsize, device, n_layers)
     for length in lengths:
         x, t = device.send(random.randint(n_vocab, size=(2, length, batchsize)).astype('i'))
         if masked:
-            masks = 2 * random.randint(2, size=(2, length, 4, batchsize, n_units)).astype('f')
+            masks = 2 * random.randint(2, size=(n_layers, length, 4, batchsize, n_units)).astype('f')
             with_masks(monkeypatch, device.send(masks))
         expected, expected_accuracy = train.stepwise(stepping, x, t, 0.5 * masked)
         loss, accuracy = fused.forward(whole, x, t, 0.5 * masked)

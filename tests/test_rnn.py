@@ -16,45 +16,70 @@ def sigmoid(x):
     return 1 / (1 + numpy.exp(-x))
 
 
-def lstm(c, gates):
+def lstm(c, h, from_below, from_before):
     """Chainer's layout: unit j owns columns 4j..4j+3, the candidate, then gates i, f, o."""
-    a, i, f, o = gates.reshape(len(c), -1, 4).transpose(2, 0, 1)
+    a, i, f, o = (from_below + from_before).reshape(len(c), -1, 4).transpose(2, 0, 1)
     c = numpy.tanh(a) * sigmoid(i) + sigmoid(f) * c
     return c, sigmoid(o) * numpy.tanh(c)
 
 
-def reference(p, state, xs, ts, masks):
-    """Sum over T steps of (mean loss, accuracy) and the state after them; all float64."""
-    c1, h1, c2, h2 = state
+def gru(c, h, from_below, from_before):
+    """As in cuDNN: reset gate, update gate, candidate, n columns each."""
+    n = h.shape[1]
+    r, z = (sigmoid(from_below[:, g * n:g * n + n] + from_before[:, g * n:g * n + n]) for g in (0, 1))
+    new = numpy.tanh(from_below[:, 2 * n:] + r * from_before[:, 2 * n:])
+    return c, new + z * (h - new)
+
+
+def plain(c, h, from_below, from_before):
+    """Karpathy's h = tanh(W_hh h + W_xh x)."""
+    return c, numpy.tanh(from_below + from_before)
+
+
+CELLS = {'lstm': (lstm, 4), 'gru': (gru, 3), 'rnn': (plain, 1)}
+
+
+def reference(p, cell, state, xs, ts, masks):
+    """Sum over T steps of (mean loss, accuracy) and the state after them; all float64.
+
+    state: [(c, h) of each layer]; masks: for each step a factor of what each layer projects from below.
+    """
+    state = list(state)
     loss = accuracy = 0
-    for x, t, (mask1, mask2) in zip(xs, ts, masks):
-        h0 = p['/l0/W'][x]
-        c1, h1 = lstm(c1, (h0 @ p['/l1_x/W'].T + p['/l1_x/b']) * mask1
-                      + h1 @ p['/l1_h/W'].T + p['/l1_h/b'])
-        c2, h2 = lstm(c2, (h1 @ p['/l2_x/W'].T + p['/l2_x/b']) * mask2
-                      + h2 @ p['/l2_h/W'].T + p['/l2_h/b'])
-        y = h2 @ p['/l3/W'].T + p['/l3/b']
+    for x, t, step_masks in zip(xs, ts, masks):
+        h = p['/l0/W'][x]
+        for k, mask in enumerate(step_masks):
+            c, before = state[k]
+            c, h = cell(c, before, (h @ p[f'/l{k + 1}_x/W'].T + p[f'/l{k + 1}_x/b']) * mask,
+                        before @ p[f'/l{k + 1}_h/W'].T + p[f'/l{k + 1}_h/b'])
+            state[k] = c, h
+        y = h @ p[f'/l{len(state) + 1}/W'].T + p[f'/l{len(state) + 1}/b']
         log_p = y - numpy.log(numpy.exp(y).sum(axis=1, keepdims=True))
         loss -= log_p[numpy.arange(len(t)), t].mean()
         accuracy += (y.argmax(axis=1) == t).mean()
-    return loss, accuracy, (c1, h1, c2, h2)
+    return loss, accuracy, state
 
 
-def test_loss_accuracy_gradients_and_state(device, monkeypatch):
+KINDS = pytest.mark.parametrize('cell, n_layers', [(cell, n) for cell in CELLS for n in (1, 2, 3)])
+
+
+@KINDS
+def test_loss_accuracy_gradients_and_state(device, monkeypatch, cell, n_layers):
     """Two windows, so that the second starts from the first one's state, but not its graph."""
     random = numpy.random.RandomState(0)
-    model = RNN(V, N)
+    model = RNN(V, N, n_layers, cell)
     for param in model.params():
         param.array[...] = random.normal(0, 0.5, param.shape)
     model.to_device(device)
     device.use()
     model.initialize_state(B)
-    state = (numpy.zeros((B, N)),) * 4
+    state = [(numpy.zeros((B, N)),) * 2] * n_layers
+    formula, width = CELLS[cell]
 
     for _ in range(2):
         xs, ts = random.randint(V, size=(2, T, B)).astype('i')
-        masks = 2. * random.randint(2, size=(T, 2, B, 4 * N))
-        given = [device.send(mask.astype('f')) for pair in masks for mask in pair]
+        masks = 2. * random.randint(2, size=(T, n_layers, B, width * N))
+        given = [device.send(mask.astype('f')) for step in masks for mask in step]
         monkeypatch.setattr(rnn.F, 'dropout', lambda x, ratio: x * given.pop(0))
 
         accum_loss = accuracy = 0
@@ -68,10 +93,13 @@ def test_loss_accuracy_gradients_and_state(device, monkeypatch):
 
         p = {name: chainer.get_device('@numpy').send(param.array).astype('d')
              for name, param in model.namedparams()}
-        loss, expected_accuracy, after = reference(p, state, xs, ts, masks)
+        loss, expected_accuracy, after = reference(p, formula, state, xs, ts, masks)
         assert float(accum_loss.array) == pytest.approx(loss, rel=1e-5)
         assert accuracy == pytest.approx(expected_accuracy)
-        for name, value in zip(('c1', 'h1', 'c2', 'h2'), after):
+        expected_state = {f'{name}{k}': value for k, layer in enumerate(after, 1) for name, value in zip('ch', layer)
+                          if name == 'h' or cell == 'lstm'}
+        assert expected_state.keys() == model.state.keys()
+        for name, value in expected_state.items():
             numpy.testing.assert_allclose(
                 chainer.get_device('@numpy').send(model.state[name].array), value, atol=1e-6)
 
@@ -80,9 +108,9 @@ def test_loss_accuracy_gradients_and_state(device, monkeypatch):
             for i in numpy.ndindex(param.shape):
                 value = p[name][i]
                 p[name][i] = value + 1e-5
-                above = reference(p, state, xs, ts, masks)[0]
+                above = reference(p, formula, state, xs, ts, masks)[0]
                 p[name][i] = value - 1e-5
-                below = reference(p, state, xs, ts, masks)[0]
+                below = reference(p, formula, state, xs, ts, masks)[0]
                 p[name][i] = value
                 expected[i] = (above - below) / 2e-5
             numpy.testing.assert_allclose(chainer.get_device('@numpy').send(param.grad), expected,
@@ -103,8 +131,9 @@ def test_dropout_only_while_training():
     numpy.testing.assert_array_equal(logits(False), logits(False))
 
 
-def test_step_is_forward_without_a_graph(device):
-    model = RNN(V, N)
+@KINDS
+def test_step_is_forward_without_a_graph(device, cell, n_layers):
+    model = RNN(V, N, n_layers, cell)
     model.to_device(device)
     device.use()
     words = [[0, 1], [3, 3], [4, 2]]
