@@ -26,10 +26,10 @@ import numpy
 from chainer import serializers
 
 import command
-from rnn import RNN
+from rnn import CELLS, RNN
 
 FORMAT = 1
-FIELDS = {'kind': str, 'n_units': int, 'vocabulary': list, 'cut': str, 'text_sum': int,
+FIELDS = {'kind': str, 'n_units': int, 'n_layers': int, 'cell': str, 'vocabulary': list, 'cut': str, 'text_sum': int,
           'options': dict, 'epoch': int, 'history': list}  # what meta must hold; music has 'music' too
 STATE = 'trainer/updater/'
 
@@ -46,12 +46,12 @@ def save(path, model, meta, updater=None):
     """Writes a checkpoint.
 
     model: RNN on any device; meta: dict that JSON can hold, with all of FIELDS but
-    n_units, 'vocabulary' a list of n_vocab str, 'history' a list of a dict of numbers
+    those of the model, 'vocabulary' a list of n_vocab str, 'history' a list of a dict of numbers
     for each epoch; updater: its serialize(serializer) gives what an exact resumption
     takes besides the weights, or None. OSError if it cannot be written; the old file
     stays whole then.
     """
-    meta = {'format': FORMAT, 'n_units': model.n_units, **meta}
+    meta = {'format': FORMAT, 'n_units': model.n_units, 'n_layers': model.n_layers, 'cell': model.cell, **meta}
     target = {'meta': numpy.frombuffer(json.dumps(meta).encode(), 'u1')}
     serializers.DictionarySerializer(target, 'model/').save(model)
     if updater is not None:
@@ -126,9 +126,10 @@ def _model(path, arrays):
 
     # The largest, before memory is taken for the model.
     array('model/l0/W', (n_vocab, n_units))
-    array('model/l3/W', (n_vocab, n_units))
-    array('model/l1_h/W', (4 * n_units, n_units))
-    model = RNN(n_vocab, n_units)
+    for k in range(1, meta['n_layers'] + 1):
+        array(f'model/l{k}_h/W', (CELLS[meta['cell']] * n_units, n_units))
+    array(f'model/l{meta["n_layers"] + 1}/W', (n_vocab, n_units))
+    model = RNN(n_vocab, n_units, meta['n_layers'], meta['cell'])
     for name, param in model.namedparams():
         param.array[...] = array('model' + name, param.shape)
     return model, meta
@@ -145,6 +146,7 @@ def _meta(path, arrays):
     if version != FORMAT and type(version) is int:
         raise CheckpointError(f'{path}: format {version}, this program reads {FORMAT}; '
                               'use the version that wrote it, or a newer one')
+    meta = {'n_layers': 2, 'cell': 'lstm', **meta}  # before they could be chosen
     fields = {'format': int, **FIELDS, **({'music': dict} if meta.get('kind') == 'music' else {})}
     for field, kind in fields.items():
         if type(meta.get(field)) is not kind or field == 'kind' and meta[field] not in ('text', 'music'):
@@ -152,8 +154,9 @@ def _meta(path, arrays):
     words = meta['vocabulary']
     if not words or not all(word and isinstance(word, str) and not re.search('[\ud800-\udfff]', word) for word in words):
         raise CheckpointError(f'{foreign} (no words)')
-    if meta['n_units'] < 1:
-        raise CheckpointError(f'{foreign} (no n_units)')
+    for field, right in (('n_units', meta['n_units'] > 0), ('n_layers', meta['n_layers'] > 0), ('cell', meta['cell'] in CELLS)):
+        if not right:
+            raise CheckpointError(f'{foreign} (no {field})')
     history = meta['history']
     if len(history) != meta['epoch'] or not all(
             isinstance(entry, dict) and entry.get('epoch') == n and 'main/loss' in entry and all(

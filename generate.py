@@ -3,6 +3,7 @@
     python generate.py --start ホームズ
     python generate.py --start ホームズ --length 300 --temperature 0.7 --num 3
     python generate.py --model result/holmes --best --seed 1 --out story.txt
+    python generate.py --near ホームズ
     python generate.py --midi out.mid --wav out.wav --plot out.png
     python generate.py --midi out.mid --start C4
     python generate.py --midi out.mid --primer FILE.mid --no-primer
@@ -33,6 +34,7 @@ import chainer
 from chainer.backends import cuda
 
 PRIMER = 16  # words of a --primer that are read
+NEAR = 10    # words that --near lists
 
 
 @command.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError)
@@ -69,6 +71,8 @@ def main(argv=None):
     parser.add_argument('--primer', metavar='FILE',
                         help=f'begin with the first {PRIMER} words of this .mid')
     parser.add_argument('--no-primer', action='store_true', help='leave the primer out of the result')
+    parser.add_argument('--near', metavar='WORD',
+                        help=f'list the {NEAR} words that the model takes to be most like this one, and write nothing')
     parser.add_argument('--model', metavar='PATH',
                         help='a run (folder) or a checkpoint (.npz) (default: newest in result/ '
                              'of the kind)')
@@ -84,6 +88,8 @@ def main(argv=None):
 
     path = choose_checkpoint(args.model, args.best, kind)
     model, meta = checkpoint.load(path)
+    if args.near is not None:
+        return list_near(model, meta, args)
     if meta['kind'] != kind:
         refuse(f'{path} is a model of {meta["kind"]}, not of {kind}: ' + (
             'leave out --midi, --wav and --plot' if kind == 'music' else 'it writes with --midi out.mid'))
@@ -115,6 +121,8 @@ def main(argv=None):
 
 def check(parser, args, outputs):
     """Refuses options that do not go together; outputs: the names (list of str) of music to write."""
+    if args.near is not None and (outputs or args.start or args.primer or args.out):
+        parser.error('--near lists words and writes nothing; it goes with --model and --best only')
     if args.primer and not outputs:
         parser.error('--primer begins music; where shall it go? for instance --midi out.mid')
     if outputs and (args.out or args.wakati):
@@ -145,6 +153,25 @@ def refuse(message):
     """Ends the program with one line and exit code 2: it was called in a wrong way."""
     command.complain('generate.py', message)
     sys.exit(2)
+
+
+def list_near(model, meta, args):
+    """Prints the words nearest to --near, the nearest first, and the cosines between them; returns the exit code."""
+    vocabulary, args.start = meta['vocabulary'], [args.near]
+    words = (start_music if meta['kind'] == 'music' else start_text)(args, meta)
+    if len(words) != 1:
+        refuse(f'--near {args.near!r} is not one word to the model but {len(words)}: {" ".join(words)}')
+    for i, cosine in nearest(model.l0.W.array, vocabulary.index(words[0]), NEAR):
+        print(f'{cosine:6.3f}  {vocabulary[i]}')
+    return 0
+
+
+def nearest(W, i, n):
+    """[(row, cosine), ...]: the n rows of W (n_vocab, n_units) whose directions are nearest to that of row i."""
+    length = numpy.linalg.norm(W.astype('d'), axis=1)
+    cosines = W @ W[i].astype('d') / numpy.maximum(length * length[i], numpy.finfo('d').tiny)
+    order = numpy.argsort(-cosines, kind='stable')
+    return [(int(k), float(cosines[k])) for k in order if k != i][:n]
 
 
 def write_text(start, texts, cut, args):

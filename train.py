@@ -6,6 +6,8 @@
     python train.py --corpus holmes.txt --resume --epoch 80
     python train.py --midi track1.mid
     python train.py --midi FOLDER --transpose -5 6
+    python train.py --corpus hello.txt --level char --cell rnn --layer 1 --dropout 0
+    python train.py --corpus train.txt --valid valid.txt --test test.txt --lr-decay 0.5
 
 How the text becomes parallel streams, batchsize 3 and bproplen 4 for instance:
 
@@ -48,10 +50,13 @@ import fused
 import music
 from command import number
 from generate import generate, positions, use_device, written
-from rnn import RNN
+from rnn import CELLS, RNN
 
 FILES = ('last.npz', 'best.npz', 'log', 'loss.png')  # what a run leaves in --out
-NOT_SAVED = ('gpu', 'out', 'resume')  # options of a start, not of a run
+OPTIMIZERS = {  # with what they call their step size, and a good one
+    'adam': (fused.Adam, 'alpha', 0.002), 'rmsprop': (chainer.optimizers.RMSprop, 'lr', 0.002),
+    'sgd': (chainer.optimizers.SGD, 'lr', 1.)}
+NOT_SAVED = ('gpu', 'out', 'resume', 'test')  # options of a start, not of a run
 AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
 JUMP_WORDS = 500  # the least words whose loss is compared with that before
 TIMES = ('elapsed_time', 'tokens/s')  # in the log, but not in a checkpoint: equal runs write equal ones
@@ -60,20 +65,30 @@ TIMES = ('elapsed_time', 'tokens/s')  # in the log, but not in a checkpoint: equ
 class Updater(training.updaters.StandardUpdater):
     """One update: a window forwards, backwards, clip, Adam. The article's loop.
 
-    forward: `stepwise` or fused.forward, which gives the same in less time. Reports, at the end of
+    optimizer: set up for an RNN; step_size: the name (str) of its step size. forward: `stepwise` or
+    fused.forward, which gives the same in less time. Reports, at the end of
     an epoch, the means of loss (nats per word) and accuracy over it, and tokens/s.
     FloatingPointError if the loss is no number any more.
     """
 
-    def __init__(self, streams, optimizer, dropout_ratio, forward):
+    def __init__(self, streams, optimizer, step_size, dropout_ratio, forward):
         model = optimizer.target
         super().__init__(streams, optimizer, device=model.device)
-        self.dropout_ratio, self.forward = dropout_ratio, forward
+        self.step_size, self.dropout_ratio, self.forward = step_size, dropout_ratio, forward
         model.initialize_state(streams.batchsize)
         self.sums = numpy.zeros(3)     # of this epoch: loss, accuracy, steps
         self.words = self.seconds = 0  # of this epoch, since the program started
         self.recent = numpy.zeros(2)   # nats and words since `watch` looked for a jump
         self.usual = 0.                # nats per word, about, that it saw before
+
+    @property
+    def lr(self):
+        """The optimizer's step size (float); --lr-decay changes it."""
+        return getattr(self.get_optimizer('main'), self.step_size)
+
+    @lr.setter
+    def lr(self, value):
+        setattr(self.get_optimizer('main'), self.step_size, value)
 
     def update_core(self):
         start = time.perf_counter()
@@ -130,7 +145,7 @@ class Updater(training.updaters.StandardUpdater):
         """
         streams, optimizer = self.get_iterator('main'), self.get_optimizer('main')
         model = optimizer.target
-        for name in ('iteration', 'sums', 'recent', 'usual'):
+        for name in ('iteration', 'sums', 'recent', 'usual', 'lr'):
             setattr(self, name, serializer(name, getattr(self, name)))
         streams.serialize(serializer['streams'])
         optimizer.serialize(serializer['optimizer'])
@@ -141,11 +156,13 @@ class Updater(training.updaters.StandardUpdater):
         if isinstance(serializer, chainer.Deserializer):
             if self.iteration != streams.iteration:
                 raise ValueError(f'step {self.iteration}, but epoch {streams.epoch} and word {streams.position}')
+            if self.lr < 0:
+                raise ValueError(f'step size {self.lr}')
             for name, param in model.namedparams():
                 rule = param.update_rule
                 if rule.t != self.iteration or optimizer.t != self.iteration or any(
-                        (rule.state[key].shape, rule.state[key].dtype) != (param.shape, param.dtype) for key in 'mv'):
-                    raise ValueError(f"Adam's numbers of {name}")
+                        (array.shape, array.dtype) != (param.shape, param.dtype) for array in (rule.state or {}).values()):
+                    raise ValueError(f"the optimizer's numbers of {name}")
             if not 0 <= position <= len(keys):  # NumPy would read what lies behind them
                 raise ValueError(f'random number {position}')
             numpy.random.set_state(('MT19937', keys, position))
@@ -226,7 +243,7 @@ def parse(argv):
     A resumed run takes its options from the checkpoint; those given again replace them.
     """
     parser = argparse.ArgumentParser(
-        prog='train.py', description="Trains the article's two-layer LSTM on a text or on music.",
+        prog='train.py', description="Trains the article's network on a text or on music.",
         epilog='Options of a resumed run come from its checkpoint, except those given anew.')
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--corpus', metavar='SOURCE',
@@ -244,7 +261,13 @@ def parse(argv):
                         help='times to read the text (default: 40)')
     # 280 with 256, 297 with 128.
     parser.add_argument('--unit', '-u', type=number(int, 1), default=256, metavar='N',
-                        help='width of the embedding and of both layers (default: 256)')
+                        help='width of the embedding and of all layers (default: 256)')
+    # The article's two; it wished for more.
+    parser.add_argument('--layer', type=number(int, 1, 99), default=2, metavar='N',
+                        help='recurrent layers, each above the other (default: 2)')
+    parser.add_argument('--cell', choices=CELLS, default='lstm',
+                        help="what the layers are: LSTMs, or, in the article's slow loop, GRUs or the plain "
+                             'h = tanh(W_hh h + W_xh x) (default: lstm)')
     # 20 and 35 are those of Zaremba et al. 2014 and of Chainer's ptb example. 50 streams save a
     # quarter of the time of an epoch, but learn less in it: 291 after six against 280 after four.
     parser.add_argument('--batchsize', '-b', type=number(int, 1), default=20, metavar='B',
@@ -259,12 +282,24 @@ def parse(argv):
     # As in Chainer's ptb example; it bounds the gradient of the loss summed over a window.
     parser.add_argument('--gradclip', '-c', type=number(float, 0), default=5., metavar='NORM',
                         help='gradient clipping: longest gradient, by its global norm (default: 5)')
-    # 280 with 0.002 after four epochs, 282 with 0.001 after five, 303 with 0.004.
-    parser.add_argument('--lr', type=number(float, 0), default=0.002, metavar='A',
-                        help="Adam's step size (default: 0.002)")
+    # The article's, and that of char-rnn, and that of Zaremba et al. 2014.
+    parser.add_argument('--optimizer', choices=OPTIMIZERS, default='adam',
+                        help='what makes a step of a gradient (default: adam)')
+    # Of Adam, 280 with 0.002 after four epochs, 282 with 0.001 after five, 303 with 0.004. char-rnn has
+    # 0.002 for RMSprop; Zaremba et al. 2014 and Chainer's ptb example 1 for SGD, with loss and clipping as here.
+    parser.add_argument('--lr', type=number(float, 0), metavar='A',
+                        help='step size of the optimizer (default: 0.002; sgd: 1)')
+    parser.add_argument('--lr-decay', type=number(float, 0, 1), default=1., metavar='F',
+                        help='factor of the step size after each epoch without better validation '
+                             '(default: 1, it stays)')
     # Enough words for a steady figure, few enough not to be missed in training.
     parser.add_argument('--val-frac', type=number(float, 0, 0.9), default=0.05, metavar='F',
                         help='last part of the text, kept for validation (default: 0.05)')
+    parser.add_argument('--valid', metavar='SOURCE',
+                        help='text, or music, for validation, instead of the last part')
+    parser.add_argument('--test', metavar='SOURCE',
+                        help='text, or music, to try the trained model on: prints loss, perplexity and, of a text, '
+                             'bits per character; with --resume and no epochs left, alone')
     # Off: the article wants a model that knows its text; best.npz keeps the other one.
     parser.add_argument('--patience', type=number(int, 0), default=0, metavar='N',
                         help='stop after N epochs without better validation (default: 0, never)')
@@ -304,6 +339,7 @@ def parse(argv):
             parser.error('what shall it learn? for instance --corpus holmes.txt or --midi track1.mid')
         check(parser, args)
         args.out = default_out(args)
+        args.lr = OPTIMIZERS[args.optimizer][2] if args.lr is None else args.lr
         return args, None
 
     path = pathlib.Path(args.resume) if args.resume else old_run(args)
@@ -311,7 +347,7 @@ def parse(argv):
         path = path / 'last.npz'
     saved_at = path.stat().st_mtime_ns if path.exists() else None
     model, meta, state = checkpoint.load_run(path)
-    sources = {name: meta['options'].get(name) for name in ('corpus', 'midi', 'transpose')}
+    sources = {name: meta['options'].get(name) for name in ('corpus', 'midi', 'transpose', 'valid')}
     if not sane(**sources):
         raise checkpoint.CheckpointError(f'{path}: it does not say what it learned')
     parser.set_defaults(**sources)
@@ -327,12 +363,13 @@ def parse(argv):
     if args.corpus and args.midi:
         parser.error(f'{path} is a run with --{"corpus" if sources["corpus"] else "midi"}')
     check(parser, args)
-    for name in ('unit', 'batchsize', 'bproplen', 'level', 'min_count', 'val_frac', 'seed',
-                 'track', 'events', 'transpose'):
-        old = meta['options'].get(name)
+    for name in ('unit', 'layer', 'cell', 'batchsize', 'bproplen', 'optimizer', 'level', 'min_count', 'val_frac', 'valid',
+                 'seed', 'track', 'events', 'transpose'):
+        old = meta['options'].get(name, parser.get_default(name))
         if getattr(args, name) != old:
             parser.error(f'--{name.replace("_", "-")} is {old} in {path} and cannot change now')
     args.out = pathlib.Path(args.out) if args.out else path.parent
+    args.lr = OPTIMIZERS[args.optimizer][2] if args.lr is None else args.lr
     return args, (model, meta, state, path, saved_at)
 
 
@@ -346,8 +383,10 @@ def check(parser, args):
             parser.error(f'--{name} is for --{"midi" if args.corpus else "corpus"}')
 
 
-def sane(corpus, midi, transpose):
+def sane(corpus, midi, transpose, valid):
     """Do these values, from a checkpoint that may be a stranger's, say what was learned?"""
+    if valid is not None and not (isinstance(valid, str) and valid):
+        return False
     if midi is None:
         return isinstance(corpus, str) and corpus != '' and transpose is None
     steps = [] if transpose is None else transpose
@@ -382,8 +421,10 @@ def learn(args, old):
     """The whole of a run: words, model, trainer, and the old run that it goes on with, if any."""
     source = args.corpus or args.midi[0] + (f' and {len(args.midi) - 1} more' if args.midi[1:] else '')
     if old:  # before anything is read or fetched that the old run, perhaps a stranger's, names
-        print(f'going on with {old[3]} after epoch {old[1]["epoch"]}, which learned from {source}')
+        print(f'going on with {old[3]} after epoch {old[1]["epoch"]}, which learned from {source}'
+              + (f' and is validated on {args.valid}' if args.valid else ''))
     words, n_val, about = read_music(args) if args.midi else read_text(args)
+    test_words = words_of(args.test, about, args) if args.test else None  # cannot be read? Better now than after hours
     vocabulary = corpus.make_vocabulary(words, args.min_count)
     ids = corpus.encode(words, vocabulary)
     ratio = len(vocabulary) / len(ids)
@@ -403,7 +444,7 @@ def learn(args, old):
         if any(old_meta[key] != meta[key] for key in ('vocabulary', 'text_sum')):
             raise corpus.CorpusError(f'{source}: not what {path} was trained on')
     else:
-        model = RNN(len(vocabulary), args.unit)
+        model = RNN(len(vocabulary), args.unit, args.layer, args.cell)
     use_device(model, args.gpu)
     if model.xp is not numpy:
         model.xp.random.seed(args.seed)
@@ -417,10 +458,13 @@ def learn(args, old):
         checkpoint.resume(path, state, updater)
         if updater.epoch != old_meta['epoch']:
             raise checkpoint.CheckpointError(f'{path}: epoch {old_meta["epoch"]} and {updater.epoch}')
+        if args.lr != old_meta['options'].get('lr'):  # given anew
+            updater.lr = args.lr
         history = timed(old_meta['history'], path.with_name('log'))
 
     own = old and path.resolve() == (args.out / 'last.npz').resolve()
     done = updater.epoch >= args.epoch
+    code = 0
     if own or not done:
         args.out.mkdir(parents=True, exist_ok=True)
         try:
@@ -429,33 +473,72 @@ def learn(args, old):
                     if path.stat().st_mtime_ns != saved_at:  # before there was the lock
                         raise checkpoint.CheckpointError(f'{path}: another training has just written it; start again')
                 else:
-                    best = path.with_name('best.npz') if old else None
-                    best = best.read_bytes() if best and best.is_file() else None
-                    move_aside(args.out)
-                    if best:
-                        with command.replacing(args.out / 'best.npz') as file:
-                            file.write(best)
+                    clear(args.out, path.with_name('best.npz') if old else None)
                 for name in FILES:  # of a process that was killed
                     command.beside(args.out / name).unlink(missing_ok=True)
                 write_log(args.out, history)  # cannot be written? Better now than after an epoch
                 if history:  # a kill may have come between the checkpoint and its picture
                     draw_log(args.out, history)
                 if not done:
-                    return run(make_trainer(updater, val_streams, meta, history, args), args)
+                    code = run(make_trainer(updater, val_streams, meta, history, args), args)
         except filelock.Timeout:
             print(f'train.py: {args.out}: another training is going on in this folder; --out takes another one',
                   file=sys.stderr)
             return 1
-    print(f'{updater.epoch} epochs are done already; a larger --epoch goes on')
-    return 0
+    if done:
+        print(f'{updater.epoch} epochs are done already; a larger --epoch goes on')
+    if args.test and not code:
+        last = path if done else args.out / 'last.npz'
+        for path in (last, last.with_name('best.npz')):
+            if path.exists():
+                test(path, test_words, args)
+    return code
+
+
+def clear(out, best):
+    """Makes room for a new run in the folder `out`; of one that goes on elsewhere, copies best.npz."""
+    best = best.read_bytes() if best and best.is_file() else None
+    move_aside(out)
+    if best:
+        with command.replacing(out / 'best.npz') as file:
+            file.write(best)
+
+
+def test(path, words, args):
+    """Prints what the model at `path` makes of the words (list of str) of --test, which it has not learned.
+
+    Words that it does not know are <unk> to it or, if it has none, left out. They are read in parallel
+    streams, as in validation; those that fill no stream, fewer than there are streams, are not.
+    """
+    model, meta = checkpoint.load(path)
+    use_device(model, args.gpu)
+    vocabulary = meta['vocabulary']
+    known, total = set(vocabulary), len(words)
+    if corpus.UNK not in known:
+        words = [word for word in words if word in known]
+    if not words:
+        raise corpus.CorpusError(f'{args.test}: the model knows none of its words')
+    unknown = total - len(words) or sum(word not in known for word in words)
+    streams = make_streams(corpus.encode([corpus.EOS, *words], vocabulary), args, repeat=False)
+    model.initialize_state(streams.batchsize)
+    nats = 0
+    with chainer.no_backprop_mode(), chainer.using_config('train', False):
+        for x, t in map(model.device.send, streams):
+            nats += float(choose_forward(model, args)(model, x, t, 0)[0].array) * streams.batchsize
+    loss = nats / streams.size
+    line = f'{args.test} under {path} (epoch {meta["epoch"]}): loss {loss:.4f} nats per word'
+    line += f', perplexity {math.exp(min(loss, 700)):.4g}'
+    if meta['kind'] == 'text':
+        line += f', {nats / math.log(2) / len(corpus.join(words[:streams.size], meta["cut"])):.4f} bits per character'
+    print(f'{line}; {streams.size:,} words' + (f'; {unknown:,} more words that it does not know, left out' if total > len(words)
+                                              else f', of which {unknown:,} are {corpus.UNK} to it' if unknown else ''))
 
 
 def read_text(args):
     """The words (list of str) of --corpus, how many of the last validate, and what meta says of them."""
     text = corpus.read(args.corpus, args.encoding)
     cut = corpus.choose_cut(text, args.level)
-    words = corpus.split_text(text, cut)
-    return words, int(len(words) * args.val_frac), {'kind': 'text', 'cut': cut}
+    return with_validation(corpus.split_text(text, cut), {'kind': 'text', 'cut': cut}, args)
 
 
 def read_music(args):
@@ -466,12 +549,29 @@ def read_music(args):
         remarks.append(f'{len(pieces)} pieces, of each {which}')
     print(*remarks, sep='\n')
     words = [corpus.EOS] + [word for piece in pieces for word in (*piece, corpus.EOS)]
-    n_val = int(len(words) * args.val_frac)
+    words, n_val, about = with_validation(words, {'kind': 'music', 'cut': 'space', 'music': setup}, args)
     if args.transpose:  # only what is learned, so that validation hears nothing twice
         n_train = len(words) - n_val
         words = also_transposed(words[:n_train], *args.transpose) + words[n_train:]
         print(f'transposed: {len(words) - n_val:,} words to learn instead of {n_train:,}')
-    return words, n_val, {'kind': 'music', 'cut': 'space', 'music': setup}
+    return words, n_val, about
+
+
+def with_validation(words, about, args):
+    """(words to learn and, behind them, to validate, number of the latter, about)."""
+    if not args.valid:
+        return words, int(len(words) * args.val_frac), about
+    more = words_of(args.valid, about, args)
+    return words + more, len(more), about
+
+
+def words_of(source, about, args):
+    """The words (list of str) of --valid or --test, made as those that are learned."""
+    if about['kind'] == 'text':
+        return corpus.split_text(corpus.read(source, args.encoding), about['cut'])
+    pieces, _, remarks = music.read([corpus.find(source)], args.track, args.events or 'notes', about['music'])
+    print(*remarks, sep='\n')
+    return [word for piece in pieces for word in (*piece, corpus.EOS)]
 
 
 def also_transposed(words, low, high):
@@ -497,22 +597,30 @@ def cut_streams(ids, n_val, args):
         raise corpus.CorpusError(f'{args.corpus or args.midi[0]}: {n_train} word to learn from; it takes 2, '
                                  'and some thousands to learn something')
 
-    def streams(ids, repeat):
-        batchsize = min(args.batchsize, max(1, (len(ids) - 1) // args.bproplen))
-        return Streams(ids, batchsize, args.bproplen, repeat)
-
-    train = streams(ids[:n_train], repeat=True)
+    train = make_streams(ids[:n_train], args, repeat=True)
     if train.batchsize < args.batchsize:
         print(f'a small text: {train.batchsize} streams instead of {args.batchsize}')
-    return train, streams(ids[n_train - 1:], repeat=False) if n_val else None
+    return train, make_streams(ids[n_train - 1:], args, repeat=False) if n_val else None
+
+
+def make_streams(ids, args, repeat):
+    """Streams of ids (N,) int32, fewer than --batchsize if the text is short."""
+    batchsize = min(args.batchsize, max(1, (len(ids) - 1) // args.bproplen))
+    return Streams(ids, batchsize, args.bproplen, repeat)
 
 
 def make_updater(model, streams, args):
     """The Updater that trains the model on the streams as the options say."""
-    optimizer = fused.Adam(alpha=args.lr)
+    kind, step_size, _ = OPTIMIZERS[args.optimizer]
+    optimizer = kind(args.lr)
     optimizer.setup(model)
     optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
-    return Updater(streams, optimizer, args.dropout, stepwise if args.stepwise else fused.forward)
+    return Updater(streams, optimizer, step_size, args.dropout, choose_forward(model, args))
+
+
+def choose_forward(model, args):
+    """`stepwise`, if the options or the cells of the model want it, else fused.forward."""
+    return stepwise if args.stepwise or model.cell != 'lstm' else fused.forward
 
 
 def make_trainer(updater, val_streams, meta, history, args):
@@ -540,13 +648,14 @@ def make_trainer(updater, val_streams, meta, history, args):
                 lambda window, device: tuple(device.send(window))),
             eval_hook=lambda evaluator: reader.initialize_state(val_streams.batchsize),
             eval_func=validate), trigger=epoch)
+    derived = 'bpc' if args.level == 'char' else 'perplexity'
     before = max((entry.get('elapsed_time', 0) for entry in history), default=0)
     log = extensions.LogReport(trigger=epoch, log_name=None,
-                               postprocess=lambda entry: add_derived(entry, before))
+                               postprocess=lambda entry: add_derived(entry, before, derived))
     log.log.extend(history)
     trainer.extend(log)
     trainer.extend(extensions.PrintReport(
-        ['epoch', 'main/loss', 'main/accuracy', 'perplexity', 'val_perplexity', 'tokens/s',
+        ['epoch', 'main/loss', 'main/accuracy', derived, 'val_' + derived, 'tokens/s',
          'elapsed_time'], out=sys.stdout), trigger=epoch)
     if sys.stdout.isatty():
         trainer.extend(extensions.ProgressBar(update_interval=5, out=sys.stdout))
@@ -570,6 +679,13 @@ def make_trainer(updater, val_streams, meta, history, args):
             write_log(args.out, log.log)
             draw_log(args.out, log.log)
 
+    def decay(trainer):
+        if epochs_since_best(log.log):
+            updater.lr *= args.lr_decay
+            print(f'no better validation: the step size is {updater.lr:.3g} now')
+
+    if val_streams and args.lr_decay < 1:
+        trainer.extend(decay, trigger=epoch)
     if args.sample_every:
         trainer.extend(sample, trigger=lambda trainer: (
             updater.is_new_epoch and updater.epoch % args.sample_every == 0))
@@ -579,12 +695,15 @@ def make_trainer(updater, val_streams, meta, history, args):
     return trainer
 
 
-def add_derived(entry, before):
-    """Adds to an entry of the log the perplexities, exp(nats per word), and the time `before`, seconds."""
+def add_derived(entry, before, derived):
+    """Adds to an entry of the log the time `before`, seconds, and what is derived from the losses (nats per word).
+
+    derived: 'perplexity', exp(loss), or 'bpc', bits per character, of a text whose words are characters.
+    """
     entry['elapsed_time'] += before
-    for loss, name in (('main/loss', 'perplexity'), ('validation/main/loss', 'val_perplexity')):
-        if loss in entry:
-            entry[name] = math.exp(min(entry[loss], 700))  # exp(710) overflows
+    for loss, name in (('main/loss', derived), ('validation/main/loss', 'val_' + derived)):
+        if loss in entry:  # exp(710) overflows
+            entry[name] = entry[loss] / math.log(2) if derived == 'bpc' else math.exp(min(entry[loss], 700))
 
 
 def untimed(log):
@@ -702,7 +821,7 @@ def run(trainer, args):
         raise
     except FloatingPointError as error:
         raise FloatingPointError(f'{error}; ' + (
-            f'--resume {args.out} goes on from the save before, --lr {args.lr / 4:g} may avoid it'
+            f'--resume {args.out} goes on from the save before, --lr {trainer.updater.lr / 4:g} may avoid it'
             if (args.out / 'last.npz').exists() else 'nothing was saved yet; a smaller --lr may help')) from None
     except KeyboardInterrupt:
         saved = (args.out / 'last.npz').exists()

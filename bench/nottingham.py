@@ -138,13 +138,13 @@ def main():
     print(f'{len(learned):,}, {len(validation):,} and {len(test):,} words, {len(vocabulary):,} types')
 
     numpy.random.seed(args.seed)
-    model = RNN(len(vocabulary), args.unit)
+    model = RNN(len(vocabulary), args.unit, args.layer, args.cell)
     meta = {'kind': 'music', 'cut': 'space', 'music': setup, 'vocabulary': vocabulary, 'text_sum': 0,
             'options': {'midi': [str(args.out)]}}
     train.move_aside(args.out)
-    trainer = train.make_trainer(model, train.Streams(learned, args.batchsize, args.bproplen),
-                                 train.Streams(validation, args.batchsize, args.bproplen, repeat=False),
-                                 meta, args)
+    updater = train.make_updater(model, train.Streams(learned, args.batchsize, args.bproplen), args)
+    trainer = train.make_trainer(updater, train.Streams(validation, args.batchsize, args.bproplen, repeat=False),
+                                 meta, [], args)
     train.run(trainer, args)
     best, meta = checkpoint.load(args.out / 'best.npz')
 

@@ -35,11 +35,28 @@ def test_what_was_saved_is_loaded(saved, device):
     model.to_device(device)
     checkpoint.save(path, model, META)
     loaded, meta = checkpoint.load(path)
-    assert meta == {'format': 1, 'n_units': 4, **META}
+    assert meta == {'format': 1, 'n_units': 4, 'n_layers': 2, 'cell': 'lstm', **META}
     model.to_device('@numpy')
     for (name, expected), (_, param) in zip(model.namedparams(), loaded.namedparams()):
         assert isinstance(param.array, numpy.ndarray)
         numpy.testing.assert_array_equal(param.array, expected.array, err_msg=name)
+
+
+@pytest.mark.parametrize('cell, n_layers', [('gru', 1), ('rnn', 3), ('lstm', 3)])
+def test_cells_and_layers_are_saved(tmp_path, cell, n_layers):
+    model = RNN(3, 4, n_layers, cell)
+    checkpoint.save(tmp_path / 'm.npz', model, META)
+    loaded, _ = checkpoint.load(tmp_path / 'm.npz')
+    for x in ([0], [2], [1]):
+        numpy.testing.assert_array_equal(loaded.step(x), model.step(x))
+
+
+def test_a_checkpoint_from_before_there_were_cells(saved):
+    path, model = saved
+    rewritten(path, meta=numpy.frombuffer(json.dumps({'format': 1, 'n_units': 4, **META}).encode(), 'u1'))
+    loaded, meta = checkpoint.load(path)
+    assert (meta['n_layers'], meta['cell']) == (2, 'lstm')
+    numpy.testing.assert_array_equal(loaded.step([1]), model.step([1]))
 
 
 def test_the_file_is_plain_arrays_and_json(saved, trained):
@@ -81,6 +98,9 @@ def meta(**changes):
     *(({'meta': meta(history=history)}, 'no history of 1 epochs') for history in (
         [], [1], [{}], [{'epoch': 1}], [{'epoch': 2, 'main/loss': 2.5}], [{'epoch': 1, 'main/loss': 'x'}],
         [{'epoch': 1, 'main/loss': float('nan')}], [{'epoch': 1, 'main/loss': 2.5}] * 2)),
+    ({'meta': meta(n_layers=10 ** 9)}, 'no model/l3_h/W'), ({'meta': meta(n_layers=0)}, 'no n_layers'),
+    ({'meta': meta(n_layers=1)}, 'model/l2/W'), ({'meta': meta(cell='gru')}, 'model/l1_h/W'),
+    ({'meta': meta(cell='lstms')}, 'no cell'), ({'meta': meta(cell=3)}, 'no cell'),
     ({'meta': meta(n_units=0)}, 'no n_units'), ({'meta': meta(format='2\n')}, 'no format'),
     ({'meta': meta(vocabulary=[])}, 'no words'),
     ({'model__l2_h__b': numpy.full(16, numpy.nan, 'f')}, 'l2_h/b is not finite'),
@@ -267,7 +287,7 @@ def test_every_cut_and_many_flipped_bits_are_noticed(saved):
         except CheckpointError:
             refused += 1
         else:
-            assert meta == {'format': 1, 'n_units': 4, **META}
+            assert meta == {'format': 1, 'n_units': 4, 'n_layers': 2, 'cell': 'lstm', **META}
             for (name, expected), (_, param) in zip(model.namedparams(), loaded.namedparams()):
                 assert param.array.tobytes() == expected.array.tobytes()
     assert refused > len(data) / 5 / 2

@@ -219,3 +219,26 @@ def test_gpu_writes_the_same(trained, capsys):
         generate.main(['--length', '20', '--temperature', '0', *options])
         return capsys.readouterr().out
     assert text('--gpu', '0') == text()
+
+
+# --near
+
+def test_near_words_are_those_with_the_largest_cosines(trained, capsys):
+    model, meta = checkpoint.load(trained / 'last.npz')
+    W, words = model.l0.W.array.astype('d'), meta['vocabulary']
+    at = words.index('cat')
+    cosines = {word: W[at] @ row / numpy.linalg.norm(W[at]) / numpy.linalg.norm(row) for word, row in zip(words, W)}
+    expected = sorted((word for word in words if word != 'cat'), key=lambda word: -cosines[word])
+    assert generate.main(['--near', 'cat']) == 0
+    listed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [word for _, word in listed] == expected[:10] and len(listed) == 10
+    for cosine, word in listed:
+        assert float(cosine) == pytest.approx(cosines[word], abs=6e-4)
+
+
+def test_near_what(trained, capsys):
+    for argv in (['--near', 'dog'], ['--near', 'the cat'], ['--near', ''], ['--near', 'cat', '--start', 'the'],
+                 ['--near', 'cat', '--midi', 'out.mid']):
+        with pytest.raises(SystemExit) as info:
+            generate.main(argv)
+        assert info.value.code == 2 and capsys.readouterr().err

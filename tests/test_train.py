@@ -83,16 +83,142 @@ def test_validation_is_the_mean_over_all_its_words(small_text):
     assert entry['val_perplexity'] == pytest.approx(numpy.exp(numpy.mean(losses)), rel=1e-4)
 
 
-def test_it_learns_what_can_be_learnt(folder, capsys):
-    """h e l l o: after one l comes l, after two comes o. Only memory can tell."""
-    (folder / 'hello.txt').write_text('hello\n' * 200)
-    assert run('--corpus', 'hello.txt', '--level', 'char', '--unit', 16, '--batchsize', 10,
-               '--bproplen', 12, '--epoch', 15, '--lr', 0.03, '--dropout', 0, '--sample-every', 0) == 0
-    assert entries(folder / 'result' / 'hello')[-1]['main/accuracy'] > 0.99
+HELLO = ['--corpus', 'hello.txt', '--level', 'char', '--unit', 16, '--layer', 1, '--dropout', 0, '--lr', 0.01, '--sample-every', 0]
+
+
+@pytest.mark.parametrize('cell', ['lstm', 'gru', 'rnn'])
+def test_hello(folder, cell):
+    """Karpathy's h: e, he: l, hel: l, hell: o. After one l comes l, after two comes o: only memory can tell."""
+    assert run(*HELLO, '--cell', cell, '--epoch', 30) == 0
     model, meta = checkpoint.load('result/hello/last.npz')
+    assert model.cell == cell
     model.step([meta['vocabulary'].index('<eos>')])
     said = [meta['vocabulary'][int(model.step([meta['vocabulary'].index(x)]).argmax())] for x in 'hello']
     assert said == ['e', 'l', 'l', 'o', '<eos>']
+
+
+def test_bits_per_character(folder):
+    assert run(*HELLO, '--epoch', 2) == 0
+    for entry in entries(folder / 'result' / 'hello'):
+        assert 2 ** entry['bpc'] == pytest.approx(numpy.exp(entry['main/loss']))
+        assert 2 ** entry['val_bpc'] == pytest.approx(numpy.exp(entry['validation/main/loss']))
+
+
+# Cells, layers, optimizers
+
+@pytest.mark.parametrize('options', [['--cell', 'gru', '--layer', 1], ['--cell', 'rnn', '--layer', 3, '--optimizer', 'sgd'],
+                                     ['--layer', 3, '--optimizer', 'rmsprop'], ['--layer', 1, '--lr-decay', 0.1]])
+def test_they_are_trained_and_resumed(small_text, failed, options):
+    """Two epochs and two more are four; what the run is made of cannot change."""
+    argv = ['--corpus', 'small.txt', *TINY, *options, '--lr', 0.1]
+    assert run(*argv, '--epoch', 4, '--out', 'four') == 0
+    assert run(*argv, '--out', 'two') == 0
+    assert run('--resume', 'two', '--epoch', 4) == 0
+    one, other = arrays('four/last.npz'), arrays('two/last.npz')
+    for name in one:
+        numpy.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    for option in ('--layer=2', '--cell=lstm', '--optimizer=adam'):
+        if option.split('=')[0] in options:
+            assert 'cannot change' in failed(2, '--resume', 'two', option)
+
+
+@pytest.mark.parametrize('name, lr', [('adam', 0.002), ('rmsprop', 0.002), ('sgd', 1)])
+def test_one_update_is_the_optimizers_formula(small_text, name, lr):
+    """Of one window: the first step of each optimizer, and the default step size."""
+    argv = ['--corpus', 'small.txt', *TINY, '--dropout', 0, '--bproplen', 1000, '--batchsize', 1, '--val-frac', 0,
+            '--gradclip', 1e9, '--epoch', 1, '--optimizer', name]
+    assert run(*argv, '--lr', 0, '--out', 'before') == 0 and run(*argv, '--out', 'after') == 0
+    model, meta = checkpoint.load('before/last.npz')
+    after, _ = checkpoint.load('after/last.npz')
+    ids = [meta['vocabulary'].index(word) for word in pathlib.Path('small.txt').read_text().replace('\n', ' <eos> ').split()]
+    x, t = numpy.array([[ids[:-1]], [ids[1:]]], 'i').transpose(0, 2, 1)
+    train.stepwise(model, x, t, 0)[0].backward()
+    for (key, param), (_, new) in zip(sorted(model.namedparams()), sorted(after.namedparams())):
+        g = param.grad.astype('d')
+        step = {'sgd': g, 'rmsprop': g / (numpy.sqrt(0.01 * g * g) + 1e-8), 'adam': g / (abs(g) + 1e-8 / 0.001 ** 0.5)}[name]
+        clear = abs(g) > 1e-4  # where rounding cannot turn the sign
+        numpy.testing.assert_allclose((new.array - param.array)[clear], -lr * step[clear], rtol=1e-2, atol=1e-5, err_msg=key)
+
+
+def test_the_step_size_decays_when_validation_gets_no_better(small_text):
+    """Of a frozen model it never does, from the second epoch on; --lr of a resumed run is a new one."""
+    def lr(out):
+        return float(arrays(f'{out}/last.npz')['trainer/updater/lr'])
+    argv = ['--corpus', 'small.txt', *FROZEN, '--lr', 0.1, '--lr-decay', 0.5]
+    assert run(*argv, '--epoch', 3, '--out', 'run') == 0
+    assert lr('run') == pytest.approx(0.1 * 0.5 ** 2)
+    assert run('--resume', 'run', '--epoch', 4) == 0
+    assert lr('run') == pytest.approx(0.1 * 0.5 ** 3)
+    assert run('--resume', 'run', '--epoch', 5, '--lr', 0.8) == 0
+    assert lr('run') == pytest.approx(0.4)
+    assert run(*argv, '--epoch', 3, '--out', 'none', '--val-frac', 0) == 0
+    assert lr('none') == 0.1
+
+
+# --valid, --test, files that are cut already
+
+def loss_of(path, text):
+    """Mean nats per word of a text, words and spaces, read from a line begin, computed word by word."""
+    model, meta = checkpoint.load(path)
+    ids = [meta['vocabulary'].index(word) for word in ('<eos> ' + text.replace('\n', ' <eos> ')).split()]
+    losses = []
+    model.initialize_state(1)
+    for x, t in zip(ids, ids[1:]):
+        y = model.step([x])[0].astype('d')
+        losses.append(numpy.log(numpy.exp(y).sum()) - y[t])
+    return numpy.mean(losses), len(losses)
+
+
+def test_valid_and_test(small_text, capsys):
+    text = 'the fish sat on a cat\nand ate\n'  # for one stream
+    pathlib.Path('other.txt').write_text(text)
+    argv = ['--corpus', 'small.txt', *TINY, '--bproplen', 9, '--valid', 'other.txt', '--test', 'other.txt']
+    assert run(*argv) == 0
+    out = capsys.readouterr().out
+    expected, n = loss_of('result/small/last.npz', text)
+    entry = entries(pathlib.Path('result/small'))[-1]
+    assert entry['validation/main/loss'] == pytest.approx(expected, rel=1e-4)
+    numbers = f'loss {expected:.4f} nats per word, perplexity {numpy.exp(expected):.4g}, ' + \
+        f'{expected * n / numpy.log(2) / len(text):.4f} bits per character; {n} words'
+    assert numbers in out
+    before = whole(pathlib.Path('result/small'))
+    assert run('--resume', '--test', 'other.txt') == 0
+    assert numbers in capsys.readouterr().out
+    assert whole(pathlib.Path('result/small'))['last.npz'] == before['last.npz']
+    assert run('--resume', 'result/small', '--out', 'elsewhere', '--test', 'other.txt') == 0
+    assert numbers in capsys.readouterr().out and not pathlib.Path('elsewhere').exists()
+    assert run('--resume', '--epoch', 3) == 0
+    pathlib.Path('other.txt').write_text('and ate\n')
+    assert run('--resume', '--epoch', 4) == 1  # another validation
+
+
+def test_words_that_the_model_does_not_know(failed, small_text, capsys):
+    pathlib.Path('other.txt').write_text('the zebra sat\n')
+    assert run('--corpus', 'small.txt', *TINY, '--test', 'other.txt') == 0
+    loss, _ = loss_of('result/small/last.npz', 'the sat\n')
+    out = capsys.readouterr().out
+    assert f'loss {loss:.4f}' in out and '1 more words that it does not know' in out
+    text = 'the zebra sat\n' + small_text.read_text()
+    pathlib.Path('small.txt').write_text(text)
+    assert run('--corpus', 'small.txt', *TINY, '--min-count', 2, '--test', 'other.txt') == 0
+    loss, _ = loss_of('result/small/last.npz', 'the <unk> sat\n')
+    out = capsys.readouterr().out
+    assert f'loss {loss:.4f}' in out and '1 are <unk>' in out
+    assert 'no such' in failed(1, '--corpus', 'small.txt', *TINY, '--test', 'none.txt')
+    assert 'no such' in failed(1, '--corpus', 'small.txt', *TINY, '--valid', 'none.txt')
+
+
+def test_penn_treebank_style_is_taken_as_it_is(folder, capsys):
+    """One sentence a line, a space at both ends, rare words already <unk>, numbers already N."""
+    lines = [' mr. <unk> is chairman of <unk> n.v. the dutch group ', " it 's N years old & does n't rise N N \\/ N "]
+    (folder / 'ptb.txt').write_text(''.join(line + '\n' for line in lines) * 20)
+    assert run('--corpus', 'ptb.txt', *TINY, '--test', 'ptb.txt') == 0
+    vocabulary = checkpoint.load('result/ptb/last.npz')[1]['vocabulary']
+    assert vocabulary == list(dict.fromkeys(' <eos> '.join([*lines, '']).split()))
+    assert '; 500 words\n' in capsys.readouterr().out  # 20 times 10 and 13 words and two line ends
+    generated = subprocess.run([sys.executable, pathlib.Path(train.__file__).with_name('generate.py'), '--length', '200'],
+                               capture_output=True, text=True, check=True).stdout
+    assert '<unk>' not in generated and 'dutch' in generated
 
 
 def test_the_articles_loop_learns_the_same(small_text, monkeypatch):
@@ -377,7 +503,8 @@ def failed(capsys):
 def test_wrong_use(failed, trained):
     assert 'usage: train.py' in failed(2)
     for options in (['--unit', '0'], ['--batchsize', 'x'], ['--val-frac', '1'], ['--lr', 'nan'],
-                    ['--dropout', '1'], ['--epoch', '-1'], ['--level', 'line'], ['--seed', '-1'],
+                    ['--dropout', '1'], ['--epoch', '-1'], ['--level', 'line'], ['--layer', '0'], ['--cell', 'tree'], ['--optimizer', 'x'], ['--lr-decay', '2'],
+                    ['--seed', '-1'],
                     ['--corpora', 'x']):
         assert 'error: ' in failed(2, '--corpus', 'small.txt', *options)
     assert '--unit is 8' in failed(2, '--resume', '--unit', '9')
