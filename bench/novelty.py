@@ -53,7 +53,7 @@ def report(name, words, seen, lengths):
     """Prints the line of a text."""
     shares = (seen.share(words, n) for n in lengths)
     run = seen.longest_run(words)
-    print(f'{name:24} {len(words):7,} {len(run):7,}  '
+    print(f'{name:28} {len(words):7,} {len(run):7,}  '
           + ' '.join(f'{"-" if share is None else format(share, ".1%"):>6}' for share in shares))
     return run
 
@@ -76,7 +76,7 @@ def main(argv=None):
     for name in args.texts:
         data = sys.stdin.buffer.read() if name == '-' else corpus.read(name).encode()
         texts[name] = corpus.split_text(corpus.decode(data, name).replace('\r\n', '\n'), cut)
-    print(f'{"":24} {"words":>7} {"longest":>7}  ' + ' '.join(f'{f"{n}-gr.":>6}' for n in lengths))
+    print(f'{"":28} {"words":>7} {"longest":>7}  ' + ' '.join(f'{f"{n}-gr.":>6}' for n in lengths))
     seen, runs = Seen(words), {}
     for name, generated in texts.items():
         runs[name] = report(name, generated, seen, lengths)

@@ -2,6 +2,7 @@
 import json
 import pathlib
 import re
+import textwrap
 
 import pytest
 
@@ -23,6 +24,18 @@ def test_every_option_is_in_the_table(name, capsys):
     real = {option for found in programs for pair in found for option in pair if option} - {'--help', '--no-stepwise'}
     table = set(re.findall(r'^\| `(--[\w-]+)`', (ROOT / name).read_text(encoding='utf-8'), re.M))
     assert table == real
+
+
+@pytest.mark.parametrize('name', ['README.md', 'README.ja.md'])
+def test_hello(name, folder, capsys):
+    """The two commands and the program, as they stand there."""
+    text = (ROOT / name).read_text(encoding='utf-8')
+    for program, arguments in re.findall(r'^    python (train|generate)\.py (.*hello.*)$', text, re.M):
+        assert {'train': train, 'generate': generate}[program].main(arguments.split()) == 0
+    assert capsys.readouterr().out.endswith('\nhello\n')
+    code, = re.findall(r'^    import checkpoint\n(?:    .*\n)+', text, re.M)
+    exec(textwrap.dedent(code), {})
+    assert capsys.readouterr().out.split() == ['e', 'l', 'l', 'o']
 
 
 @pytest.mark.parametrize('name', ['README.md', 'README.ja.md'])
