@@ -26,15 +26,16 @@ def test_every_option_is_in_the_table(name, capsys):
     assert table == real
 
 
-@pytest.mark.parametrize('name', ['README.md', 'README.ja.md'])
-def test_hello(name, folder, capsys):
-    """The two commands and the program, as they stand there."""
-    text = (ROOT / name).read_text(encoding='utf-8')
-    for program, arguments in re.findall(r'^    python (train|generate)\.py (.*hello.*)$', text, re.M):
+def test_hello(folder, capsys):
+    """The two commands and the program, as they stand there, the same in both."""
+    texts = [(ROOT / name).read_text(encoding='utf-8') for name in ('README.md', 'README.ja.md')]
+    commands, other_commands = (re.findall(r'^    python (train|generate)\.py (.*hello.*)$', text, re.M) for text in texts)
+    code, other_code = (re.findall(r'^    import checkpoint\n(?:    .*\n)+', text, re.M) for text in texts)
+    assert commands == other_commands and code == other_code and len(code) == 1
+    for program, arguments in commands:
         assert {'train': train, 'generate': generate}[program].main(arguments.split()) == 0
     assert capsys.readouterr().out.endswith('\nhello\n')
-    code, = re.findall(r'^    import checkpoint\n(?:    .*\n)+', text, re.M)
-    exec(textwrap.dedent(code), {})
+    exec(textwrap.dedent(code[0]), {})
     assert capsys.readouterr().out.split() == ['e', 'l', 'l', 'o']
 
 
