@@ -63,7 +63,7 @@ TIMES = ('elapsed_time', 'tokens/s')  # in the log, but not in a checkpoint: equ
 
 
 class Updater(training.updaters.StandardUpdater):
-    """One update: a window forwards, backwards, clip, Adam. The article's loop.
+    """One update: a window forwards, backwards, clip, a step of the optimizer. The article's loop.
 
     optimizer: set up for an RNN; step_size: the name (str) of its step size. forward: `stepwise` or
     fused.forward, which gives the same in less time. Reports, at the end of
@@ -103,7 +103,7 @@ class Updater(training.updaters.StandardUpdater):
         model.cleargrads()
         accum_loss.backward()
         accum_loss.unchain_backward()  # the next window keeps the state, not its history
-        optimizer.update()             # clips the gradients, then Adam
+        optimizer.update()             # clips the gradients, then makes a step
 
         # Here, so that a GPU has got all of its work before it is asked for a number.
         self.watch(float(accum_loss.array) / len(x), x.size)
@@ -339,7 +339,6 @@ def parse(argv):
             parser.error('what shall it learn? for instance --corpus holmes.txt or --midi track1.mid')
         check(parser, args)
         args.out = default_out(args)
-        args.lr = OPTIMIZERS[args.optimizer][2] if args.lr is None else args.lr
         return args, None
 
     path = pathlib.Path(args.resume) if args.resume else old_run(args)
@@ -354,6 +353,7 @@ def parse(argv):
     saved = [f'--{name.replace("_", "-")}' + ('' if value is True else f'={value}')
              for name, value in meta['options'].items()
              if value is not None and value is not False and name in vars(args) and name not in {*sources, *NOT_SAVED}]
+    lr_is_new = args.lr is not None
     with contextlib.redirect_stderr(io.StringIO()):
         try:
             parser.parse_args(saved)
@@ -368,15 +368,19 @@ def parse(argv):
         old = meta['options'].get(name, parser.get_default(name))
         if getattr(args, name) != old:
             parser.error(f'--{name.replace("_", "-")} is {old} in {path} and cannot change now')
+    lr = checkpoint.STATE + 'lr'
+    if lr_is_new or lr not in state:  # or saved when it could not decay yet
+        state[lr] = numpy.array(args.lr)
     args.out = pathlib.Path(args.out) if args.out else path.parent
-    args.lr = OPTIMIZERS[args.optimizer][2] if args.lr is None else args.lr
     return args, (model, meta, state, path, saved_at)
 
 
 def check(parser, args):
-    """Refuses options that do not go with the kind of what is learned."""
-    if args.corpus == '':
-        parser.error('--corpus is empty')
+    """Refuses options that do not go with the kind of what is learned; fills in --lr."""
+    for name in ('corpus', 'valid', 'test'):
+        if getattr(args, name) == '':
+            parser.error(f'--{name} is empty')
+    args.lr = OPTIMIZERS[args.optimizer][2] if args.lr is None else args.lr
     unfit = ('track', 'events', 'transpose') if args.corpus else ('level', 'encoding')
     for name in unfit:
         if getattr(args, name) not in (None, 'word'):
@@ -458,8 +462,6 @@ def learn(args, old):
         checkpoint.resume(path, state, updater)
         if updater.epoch != old_meta['epoch']:
             raise checkpoint.CheckpointError(f'{path}: epoch {old_meta["epoch"]} and {updater.epoch}')
-        if args.lr != old_meta['options'].get('lr'):  # given anew
-            updater.lr = args.lr
         history = timed(old_meta['history'], path.with_name('log'))
 
     own = old and path.resolve() == (args.out / 'last.npz').resolve()
@@ -509,6 +511,7 @@ def test(path, words, args):
 
     Words that it does not know are <unk> to it or, if it has none, left out. They are read in parallel
     streams, as in validation; those that fill no stream, fewer than there are streams, are not.
+    CorpusError if it knows none of them, FloatingPointError if the loss is no number.
     """
     model, meta = checkpoint.load(path)
     use_device(model, args.gpu)
@@ -522,10 +525,12 @@ def test(path, words, args):
     streams = make_streams(corpus.encode([corpus.EOS, *words], vocabulary), args, repeat=False)
     model.initialize_state(streams.batchsize)
     nats = 0
-    with chainer.no_backprop_mode(), chainer.using_config('train', False):
+    with chainer.no_backprop_mode(), chainer.using_config('train', False), no_warnings():
         for x, t in map(model.device.send, streams):
             nats += float(choose_forward(model, args)(model, x, t, 0)[0].array) * streams.batchsize
     loss = nats / streams.size
+    if not math.isfinite(loss):
+        raise FloatingPointError(f'{path}: the weights of the model are so large that the loss is {loss}')
     line = f'{args.test} under {path} (epoch {meta["epoch"]}): loss {loss:.4f} nats per word'
     line += f', perplexity {math.exp(min(loss, 700)):.4g}'
     if meta['kind'] == 'text':
@@ -548,7 +553,7 @@ def read_music(args):
         which = 'the track with most notes' if args.track is None else f'track {args.track}'
         remarks.append(f'{len(pieces)} pieces, of each {which}')
     print(*remarks, sep='\n')
-    words = [corpus.EOS] + [word for piece in pieces for word in (*piece, corpus.EOS)]
+    words = [corpus.EOS] + in_a_row(pieces)
     words, n_val, about = with_validation(words, {'kind': 'music', 'cut': 'space', 'music': setup}, args)
     if args.transpose:  # only what is learned, so that validation hears nothing twice
         n_train = len(words) - n_val
@@ -566,11 +571,16 @@ def with_validation(words, about, args):
 
 
 def words_of(source, about, args):
-    """The words (list of str) of --valid or --test, made as those that are learned."""
+    """The words (list of str) of --valid or --test, made as those that are learned; CorpusError, MusicError."""
     if about['kind'] == 'text':
         return corpus.split_text(corpus.read(source, args.encoding), about['cut'])
     pieces, _, remarks = music.read([corpus.find(source)], args.track, args.events or 'notes', about['music'])
     print(*remarks, sep='\n')
+    return in_a_row(pieces)
+
+
+def in_a_row(pieces):
+    """The words of pieces (lists of str), EOS behind each."""
     return [word for piece in pieces for word in (*piece, corpus.EOS)]
 
 
@@ -799,6 +809,14 @@ class Stop:
         print('\nfinishing this window and saving (once more: stop at once)', file=sys.stderr)
 
 
+@contextlib.contextmanager
+def no_warnings():
+    """Inside, NumPy says nothing of numbers out of bounds, in no thread."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', '.* encountered in ', RuntimeWarning)
+        yield
+
+
 def run(trainer, args):
     """Trains to the end or to a signal (Ctrl-C, SIGTERM), then saved too; returns the exit code."""
     stop = trainer.stop_trigger
@@ -806,8 +824,7 @@ def run(trainer, args):
                 for number in (signal.SIGINT, signal.SIGTERM)
                 if signal.getsignal(number) is not signal.SIG_IGN}  # a job in the background
     try:
-        with warnings.catch_warnings():  # numbers out of bounds: Updater.watch says it, in one line
-            warnings.filterwarnings('ignore', '.* encountered in ', RuntimeWarning)
+        with no_warnings():  # Updater.watch says it, in one line
             trainer.run(show_loop_exception_msg=False)
         if stop.signals:
             if not trainer.updater.iteration:

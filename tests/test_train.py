@@ -151,6 +151,12 @@ def test_the_step_size_decays_when_validation_gets_no_better(small_text):
     assert lr('run') == pytest.approx(0.1 * 0.5 ** 3)
     assert run('--resume', 'run', '--epoch', 5, '--lr', 0.8) == 0
     assert lr('run') == pytest.approx(0.4)
+    assert run('--resume', 'run', '--epoch', 6, '--lr', 0.8) == 0  # the option that it had, but not the step size
+    assert lr('run') == pytest.approx(0.4)
+    old = {name: array for name, array in arrays('run/last.npz').items() if not name.endswith('/lr')}
+    numpy.savez('run/last.npz', **old)  # from before step sizes decayed
+    assert run('--resume', 'run', '--epoch', 7) == 0
+    assert lr('run') == pytest.approx(0.4)
     assert run(*argv, '--epoch', 3, '--out', 'none', '--val-frac', 0) == 0
     assert lr('none') == 0.1
 
@@ -507,6 +513,8 @@ def test_wrong_use(failed, trained):
                     ['--seed', '-1'],
                     ['--corpora', 'x']):
         assert 'error: ' in failed(2, '--corpus', 'small.txt', *options)
+    for option in ('--valid', '--test'):
+        assert f'{option} is empty' in failed(2, '--corpus', 'small.txt', option, '')
     assert '--unit is 8' in failed(2, '--resume', '--unit', '9')
 
 
@@ -794,3 +802,11 @@ def test_the_model_is_the_articles():
     names = sorted(name for name, _ in RNN(3, 2).namedparams())
     assert names == sorted(['/l0/W', '/l1_x/W', '/l1_x/b', '/l1_h/W', '/l1_h/b', '/l2_x/W', '/l2_x/b',
                             '/l2_h/W', '/l2_h/b', '/l3/W', '/l3/b'])
+
+
+def test_a_test_that_gives_no_number(failed, trained):
+    """Weights that are finite, but so large that no loss comes out."""
+    changed = {name: numpy.where(array > 0, 3e38, -3e38).astype('f') if name.startswith('model/') else array
+               for name, array in arrays(trained / 'last.npz').items()}
+    numpy.savez(trained / 'last.npz', **changed)
+    assert 'so large that the loss is' in failed(1, '--resume', '--test', 'small.txt')
