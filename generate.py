@@ -123,6 +123,8 @@ def check(parser, args, outputs):
     """Refuses options that do not go together; outputs: the names (list of str) of music to write."""
     if args.near is not None and (outputs or args.start or args.primer or args.out):
         parser.error('--near lists words and writes nothing; it goes with --model and --best only')
+    if args.near == '':
+        parser.error('--near is empty')
     if args.primer and not outputs:
         parser.error('--primer begins music; where shall it go? for instance --midi out.mid')
     if outputs and (args.out or args.wakati):
@@ -157,10 +159,11 @@ def refuse(message):
 
 def list_near(model, meta, args):
     """Prints the words nearest to --near, the nearest first, and the cosines between them; returns the exit code."""
-    vocabulary, args.start = meta['vocabulary'], [args.near]
-    words = (start_music if meta['kind'] == 'music' else start_text)(args, meta)
+    vocabulary, args.start, words = meta['vocabulary'], [args.near], [args.near]
+    if args.near not in vocabulary:
+        words = (start_music if meta['kind'] == 'music' else start_text)(args, meta)
     if len(words) != 1:
-        refuse(f'--near {args.near!r} is not one word to the model but {len(words)}: {" ".join(words)}')
+        refuse(f'--near {args.near!r} is not one word to the model but {len(words)}: {" ".join(words)}'.rstrip(': '))
     for i, cosine in nearest(model.l0.W.array, vocabulary.index(words[0]), NEAR):
         print(f'{cosine:6.3f}  {vocabulary[i]}')
     return 0

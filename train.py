@@ -456,6 +456,8 @@ def learn(args, old):
     streams, val_streams = cut_streams(ids, n_val, args)
     print(f'{model.count_params():,} parameters; {streams.size:,} words to learn, in '
           f'{streams.batchsize} streams; {val_streams.size if val_streams else 0:,} to validate')
+    if not val_streams and (args.patience or args.lr_decay < 1):
+        print('without validation --patience and --lr-decay do nothing', file=sys.stderr)
     updater = make_updater(model, streams, args)
     history = []
     if old:
@@ -465,7 +467,7 @@ def learn(args, old):
         history = timed(old_meta['history'], path.with_name('log'))
 
     own = old and path.resolve() == (args.out / 'last.npz').resolve()
-    done = updater.epoch >= args.epoch
+    done = is_done(updater.epoch, history, args)
     code = 0
     if own or not done:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -488,7 +490,8 @@ def learn(args, old):
                   file=sys.stderr)
             return 1
     if done:
-        print(f'{updater.epoch} epochs are done already; a larger --epoch goes on')
+        print(f'{updater.epoch} epochs are done already; a larger '
+              f'{"--epoch" if updater.epoch >= args.epoch else "--patience"} goes on')
     if args.test and not code:
         last = path if done else args.out / 'last.npz'
         for path in (last, last.with_name('best.npz')):
@@ -533,8 +536,9 @@ def test(path, words, args):
         raise FloatingPointError(f'{path}: the weights of the model are so large that the loss is {loss}')
     line = f'{args.test} under {path} (epoch {meta["epoch"]}): loss {loss:.4f} nats per word'
     line += f', perplexity {math.exp(min(loss, 700)):.4g}'
-    if meta['kind'] == 'text':
-        line += f', {nats / math.log(2) / len(corpus.join(words[:streams.size], meta["cut"])):.4f} bits per character'
+    if meta['kind'] == 'text':  # whose? Of what it could name: to say <unk> is easier than to spell the word
+        named = [word for word in words[:streams.size] if word in known and word != corpus.UNK]
+        line += f', {nats / math.log(2) / max(1, len(corpus.join(named, meta["cut"]))):.4f} bits per character'
     print(f'{line}; {streams.size:,} words' + (f'; {unknown:,} more words that it does not know, left out' if total > len(words)
                                               else f', of which {unknown:,} are {corpus.UNK} to it' if unknown else ''))
 
@@ -639,7 +643,7 @@ def make_trainer(updater, val_streams, meta, history, args):
     Its triggers and extensions have nothing to save: all that goes on is in updater and history.
     """
     model = updater.get_optimizer('main').target
-    trainer = training.Trainer(updater, Stop(args.epoch, args.patience), args.out)
+    trainer = training.Trainer(updater, Stop(args), args.out)
 
     def epoch(trainer):
         return updater.is_new_epoch
@@ -773,6 +777,12 @@ def epochs_since_best(log):
     return len(losses) - 1 - losses.index(min(losses))
 
 
+def is_done(epoch, log, args):
+    """Was the text read --epoch times, or --patience times without better validation (bool)?"""
+    validated = log and 'validation/main/loss' in log[-1]
+    return epoch >= args.epoch or bool(args.patience and validated and epochs_since_best(log) >= args.patience)
+
+
 def move_aside(out):
     """Makes room for a new run in the folder `out`: an old one moves to out/old-1, old-2, ..."""
     files = [out / name for name in FILES if (out / name).exists()]
@@ -788,19 +798,16 @@ def move_aside(out):
 class Stop:
     """Ends training after the last epoch, at the end of patience, or when a signal asks for it."""
 
-    def __init__(self, epoch, patience):
-        self.epoch, self.patience = epoch, patience
+    def __init__(self, args):
+        self.args = args
         self.signals = []
 
     def __call__(self, trainer):
-        log = trainer.get_extension('LogReport').log
-        validated = log and 'validation/main/loss' in log[-1]
-        return bool(self.signals or trainer.updater.epoch >= self.epoch
-                    or self.patience and validated and epochs_since_best(log) >= self.patience)
+        return bool(self.signals) or is_done(trainer.updater.epoch, trainer.get_extension('LogReport').log, self.args)
 
     def get_training_length(self):
         """What the progress bar asks for."""
-        return self.epoch, 'epoch'
+        return self.args.epoch, 'epoch'
 
     def on_signal(self, number, frame):
         if self.signals:  # asked for a second time

@@ -14,48 +14,72 @@ import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import numpy
+
 import command
 import corpus
 
 LENGTHS = {'word': (1, 2, 3, 4, 5, 8), 'char': (2, 4, 8, 12, 16, 24)}  # of n-grams
-SEPARATOR = '\0'  # in no text that corpus.read gives
 
 
 class Seen:
-    """What stands in a text. words: list of str without SEPARATOR."""
+    """Which n-grams of the `words` stand in the `corpus` (lists of str).
 
-    def __init__(self, words):
-        self.text = self._joined(words)
+    Equal runs get equal numbers, of 2 words, 4, 8 and so on, each from two halves (Karp, Miller and
+    Rosenberg 1972); so any length takes a few sorts of all positions, and a megabyte a few seconds.
+    """
 
-    @staticmethod
-    def _joined(words):
-        return SEPARATOR + SEPARATOR.join(words) + SEPARATOR
+    def __init__(self, corpus, words):
+        index = {}
+        self.words, self.n_corpus = words, len(corpus)
+        self.numbers = [numpy.array([index.setdefault(word, len(index)) for word in corpus + words])]
 
-    def __contains__(self, run):
-        """Does this list of words stand in the text, one after the other?"""
-        return self._joined(run) in self.text
+    def __call__(self, n):
+        """(len(words) - n + 1,) bool: whether each n-gram of the words stands in the corpus."""
+        k = n.bit_length() - 1
+        for half in range(len(self.numbers) - 1, k):
+            self.numbers.append(numpy.unique(self._pairs(half, 1 << half), return_inverse=True)[1])
+        grams = self._pairs(k, n - (1 << k))
+        return numpy.isin(grams[self.n_corpus:], grams[:max(0, self.n_corpus - n + 1)])
 
-    def longest_run(self, words):
-        """The longest (the first, if several) part of the words that stands in the text (list of str)."""
-        start = length = 0
-        for i in range(len(words)):
-            while i + length < len(words) and words[i:i + length + 1] in self:
-                start, length = i, length + 1
-        return words[start:start + length]
+    def _pairs(self, k, distance):
+        """int64 numbers of the runs that are a run of 2 ** k words and another one `distance` words on."""
+        numbers = self.numbers[k]
+        return numbers[:max(0, len(numbers) - distance)] * len(self.numbers[0]) + numbers[distance:]
 
-    def share(self, words, n):
-        """The share (float) of the n-grams of the words that stand in the text; None if there are none."""
-        grams = [words[i:i + n] for i in range(len(words) - n + 1)]
-        return sum(gram in self for gram in grams) / len(grams) if grams else None
+    def longest_run(self):
+        """The longest (the first, if several) part of the words that stands in the corpus (list of str)."""
+        seen, unseen = 0, 1
+        while self(unseen).any():
+            seen, unseen = unseen, 2 * unseen
+        while unseen - seen > 1:
+            middle = (seen + unseen) // 2
+            seen, unseen = (middle, unseen) if self(middle).any() else (seen, middle)
+        start = int(self(seen).argmax()) if seen else 0
+        return self.words[start:start + seen]
+
+    def share(self, n):
+        """The share (float) of the n-grams of the words that stand in the corpus; None if there are none."""
+        found = self(n)
+        return float(found.mean()) if len(found) else None
 
 
-def report(name, words, seen, lengths):
-    """Prints the line of a text."""
-    shares = (seen.share(words, n) for n in lengths)
-    run = seen.longest_run(words)
+def report(name, learned, words, lengths):
+    """Prints the line of a text, words (list of str) after `learned` was learned; returns its longest run."""
+    seen = Seen(learned, words)
+    shares, run = (seen.share(n) for n in lengths), seen.longest_run()
     print(f'{name:28} {len(words):7,} {len(run):7,}  '
           + ' '.join(f'{"-" if share is None else format(share, ".1%"):>6}' for share in shares))
     return run
+
+
+def read(name):
+    """The text (str) of a generated file, - is stdin; CorpusError."""
+    if name != '-':
+        return corpus.read(name)
+    if sys.stdin is None:
+        raise corpus.CorpusError('-: stdin is closed')
+    return corpus.decode(sys.stdin.buffer.read(), 'stdin').replace('\r\n', '\n')
 
 
 @command.reporting(corpus.CorpusError)
@@ -72,16 +96,11 @@ def main(argv=None):
     cut = corpus.choose_cut(text, args.level)
     words = corpus.split_text(text, cut)
     n_val = int(len(words) * args.val_frac)
-    texts = {}
-    for name in args.texts:
-        data = sys.stdin.buffer.read() if name == '-' else corpus.read(name).encode()
-        texts[name] = corpus.split_text(corpus.decode(data, name).replace('\r\n', '\n'), cut)
+    texts = {name: corpus.split_text(read(name), cut) for name in args.texts}
     print(f'{"":28} {"words":>7} {"longest":>7}  ' + ' '.join(f'{f"{n}-gr.":>6}' for n in lengths))
-    seen, runs = Seen(words), {}
-    for name, generated in texts.items():
-        runs[name] = report(name, generated, seen, lengths)
+    runs = {name: report(name, words, generated, lengths) for name, generated in texts.items()}
     if n_val:
-        report('the corpus, its last part', words[-n_val:], Seen(words[:-n_val]), lengths)
+        report('the corpus, its last part', words[:-n_val], words[-n_val:], lengths)
     for name, run in runs.items():
         print(f'longest in {name}: {corpus.join(run, cut)!r}')
     return 0

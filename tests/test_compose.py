@@ -229,6 +229,12 @@ def test_start(composer, capsys):
         assert start in said and 'C4 D4 E4 G4 A4' in said and '00_90_3c50' in said
 
 
+def test_words_near_the_end_of_a_piece(composer, capsys):
+    assert code(generate, '--near', '<eos>', '--model', 'result/tune') == 0
+    listed = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert listed and set(listed) <= set(checkpoint.load('result/tune/last.npz')[1]['vocabulary']) - {'<eos>'}
+
+
 def test_sampling_options_and_unknown_words(tune, composed):
     write_midi.write_midi(music.to_data([*melody([60, 62, 64] * 40), *melody([70])], SETUP), 'rare.mid')
     train.main(['--midi', 'rare.mid', '--min-count', '2', *RUN])

@@ -207,9 +207,10 @@ def test_words_that_the_model_does_not_know(failed, small_text, capsys):
     text = 'the zebra sat\n' + small_text.read_text()
     pathlib.Path('small.txt').write_text(text)
     assert run('--corpus', 'small.txt', *TINY, '--min-count', 2, '--test', 'other.txt') == 0
-    loss, _ = loss_of('result/small/last.npz', 'the <unk> sat\n')
+    loss, n = loss_of('result/small/last.npz', 'the <unk> sat\n')
     out = capsys.readouterr().out
     assert f'loss {loss:.4f}' in out and '1 are <unk>' in out
+    assert f'{n * loss / numpy.log(2) / len("the sat" + chr(10)):.4f} bits per character' in out
     assert 'no such' in failed(1, '--corpus', 'small.txt', *TINY, '--test', 'none.txt')
     assert 'no such' in failed(1, '--corpus', 'small.txt', *TINY, '--valid', 'none.txt')
 
@@ -437,6 +438,11 @@ def test_patience(small_text, capsys):
     _, meta = checkpoint.load('result/small/best.npz')
     assert meta['epoch'] == len(losses) - 3
     assert min(losses) == meta['history'][-1]['validation/main/loss']
+    capsys.readouterr()
+    assert run('--resume', 'result/small', '--epoch', 201, '--test', 'small.txt', '--out', 'elsewhere') == 0
+    out = capsys.readouterr().out
+    assert f'{len(losses)} epochs are done' in out and '--patience' in out and not pathlib.Path('elsewhere').exists()
+    assert 'under result/small/last.npz' in out and 'under result/small/best.npz' in out
 
 
 # What a run leaves behind
@@ -457,8 +463,10 @@ def test_an_old_run_moves_aside(trained, capsys):
     assert (trained / 'notes.txt').read_text() == 'mine'
 
 
-def test_without_validation(small_text):
-    assert run('--corpus', 'small.txt', *TINY, '--val-frac', '0', '--patience', '1') == 0
+@pytest.mark.parametrize('option', ['--patience=1', '--lr-decay=0.5'])
+def test_without_validation(small_text, option, capsys):
+    assert run('--corpus', 'small.txt', *TINY, '--val-frac', '0', option) == 0
+    assert 'without validation' in capsys.readouterr().err
     assert not pathlib.Path('result/small/best.npz').exists()
     assert 'val_perplexity' not in entries(pathlib.Path('result/small'))[-1]
 
