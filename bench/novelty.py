@@ -20,13 +20,14 @@ import command
 import corpus
 
 LENGTHS = {'word': (1, 2, 3, 4, 5, 8), 'char': (2, 4, 8, 12, 16, 24)}  # of n-grams
+SHOWN = 200  # characters of the longest run
 
 
 class Seen:
     """Which n-grams of the `words` stand in the `corpus` (lists of str).
 
     Equal runs get equal numbers, of 2 words, 4, 8 and so on, each from two halves (Karp, Miller and
-    Rosenberg 1972); so any length takes a few sorts of all positions, and a megabyte a few seconds.
+    Rosenberg 1972); so any length takes a few sorts of all positions, and a megabyte half a minute.
     """
 
     def __init__(self, corpus, words):
@@ -102,7 +103,8 @@ def main(argv=None):
     if n_val:
         report('the corpus, its last part', words[:-n_val], words[-n_val:], lengths)
     for name, run in runs.items():
-        print(f'longest in {name}: {corpus.join(run, cut)!r}')
+        run = corpus.join(run, cut)
+        print(f'longest in {name}: {run[:SHOWN]!r}' + (' and so on' if len(run) > SHOWN else ''))
     return 0
 
 
