@@ -7,16 +7,26 @@
     ids = encode(words, vocabulary)           # int32
     join(words, cut)                          # 'ホームズは...'
 
+    ids, notes = encode_folder('library')     # thousands of texts, in a file: numpy.memmap
+
 Every failure that an input can cause is a CorpusError with a one-line message.
 """
 import collections
 import concurrent.futures
+import concurrent.futures.process
+import contextlib
 import difflib
 import functools
+import hashlib
 import http.client
 import io
+import itertools
+import json
+import multiprocessing
+import os
 import pathlib
 import re
+import signal
 import threading
 import unicodedata
 import urllib.error
@@ -25,8 +35,10 @@ import urllib.request
 import zipfile
 import zlib
 
+import filelock
 import MeCab
 import numpy
+import tqdm
 import unidic_lite
 
 import command
@@ -41,6 +53,10 @@ MAX_UNPACKED = 64 << 20   # bytes of all texts of a zip; more is a bomb, or want
 TIMEOUT = 30              # seconds without an answer from an address
 MAX_SECONDS = 600         # until all of its answer is there
 MAX_LINE = 10000          # characters fed to MeCab at once; it gives up on 1.6 million
+SAMPLE = 1000000          # characters that show what language a text is
+ALONE = 4 << 20           # bytes up to which helpers, each of which takes seconds to start, do not pay
+ENCODED = 1               # version of what encode_folder keeps
+NOTES = {'vocabulary', 'cut', 'tokens', 'more', 'sum', 'left_out'}
 
 
 class CorpusError(ValueError):
@@ -78,14 +94,17 @@ def read(source, encoding=None):
     Lines end with '\\n'. Texts in Aozora Bunko's layout are cleaned, each by
     itself. `encoding` replaces the guess (ENCODINGS, in that order).
     """
-    texts = []
-    for name, data in _documents(source):
-        text = decode(data, name, encoding).replace('\r\n', '\n').replace('\r', '\n')
-        texts.append(clean_aozora(text) if is_aozora(text) else text)
-    text = ''.join(text if text.endswith('\n') else text + '\n' for text in texts)
+    text = ''.join(_cleaned(data, name, encoding) for name, data in _documents(source))
     if not text.strip():
         raise CorpusError(f'{source}: there is no text in it')
     return text
+
+
+def _cleaned(data, name, encoding):
+    """The text (str) of a document, which ends with a line end."""
+    text = decode(data, name, encoding).replace('\r\n', '\n').replace('\r', '\n')
+    text = clean_aozora(text) if is_aozora(text) else text
+    return text if text.endswith('\n') else text + '\n'
 
 
 def decode(data, name, encoding=None):
@@ -135,12 +154,21 @@ def _documents(source):
     if not pathlib.Path(source).is_dir():
         yield from _unzipped(source, _bytes_of(source))
         return
-    paths = sorted(path for path in pathlib.Path(source).rglob('*')
-                   if _is_text(path.name) and path.is_file())
-    if not paths:
-        raise CorpusError(f'{source}: no .txt file in this folder')
-    for path in paths:
+    for path in _texts_in(source):
         yield str(path), _bytes_of(path)
+
+
+def is_folder(source):
+    """Is this a folder of texts (bool)? CorpusError if it does not exist."""
+    return not _is_address(source) and os.path.isdir(find(source))
+
+
+def _texts_in(folder):
+    """The paths (list of pathlib.Path) of the .txt files of a folder and those in it; CorpusError if there are none."""
+    paths = sorted(path for path in pathlib.Path(folder).rglob('*') if _is_text(path.name) and path.is_file())
+    if not paths:
+        raise CorpusError(f'{folder}: no .txt file in this folder')
+    return paths
 
 
 def _is_text(name):
@@ -356,7 +384,7 @@ def choose_cut(text, level='word'):
     """
     if level == 'char':
         return 'char'
-    sample = text[:1000000]
+    sample = text[:SAMPLE]
     japanese = len(re.findall(_JAPANESE, sample))
     spaced = len(re.findall(_JAPANESE + ' ', sample))
     if japanese * 10 < len(sample) or spaced * 5 > japanese:
@@ -428,13 +456,20 @@ def _is_wide(char):
 
 # Words and ids
 
-def make_vocabulary(words, min_count=1):
+def make_vocabulary(words, min_count=1, vocab_size=0):
     """The different words (list of str) in the order in which they first appear.
 
-    Words that occur less than min_count times are left out; UNK stands for them.
+    Words that occur less than min_count times are left out, and all but the vocab_size most
+    frequent (0: none); UNK stands for them.
     """
-    counts = collections.Counter(words)
-    vocabulary = [word for word, count in counts.items() if count >= min_count or word == EOS]
+    return _frequent(collections.Counter(words), min_count, vocab_size)
+
+
+def _frequent(counts, min_count, vocab_size):
+    """The vocabulary of `counts`, a dict of words and how often they occur, in the order in which they first do."""
+    most = sorted(counts, key=counts.get, reverse=True)[:vocab_size or None]
+    kept = {EOS, *(word for word in most if counts[word] >= min_count)}
+    vocabulary = [word for word in counts if word in kept]
     if len(vocabulary) < len(counts) and UNK not in vocabulary:
         vocabulary.append(UNK)
     return vocabulary
@@ -450,6 +485,129 @@ def encode(words, vocabulary):
     if unknown is None:
         return numpy.array([number[word] for word in words], 'i')
     return numpy.array([number.get(word, unknown) for word in words], 'i')
+
+
+# A folder of any number of texts
+
+def encode_folder(folder, more='', store='.', level='word', encoding=None, min_count=1, vocab_size=0):
+    """The ids of all texts of a folder, as those of read, split_text, make_vocabulary and encode, and of a text `more`.
+
+    Returns (ids, notes): ids (N,) int32, a numpy.memmap of a file that is made in the folder `store` the
+    first time, beside a .json with the notes, a dict: 'vocabulary', 'cut', 'more' (how many of the ids are of `more`),
+    'sum' (zlib.crc32 of the ids), 'left_out' (a list of the texts that cannot be read and why). Both are named after
+    the folder and a key made of names, sizes and times of the texts, and of the options. CorpusError if no text can be read.
+    """
+    folder, store = find(folder), pathlib.Path(store)
+    paths = _texts_in(folder)
+    stats = [path.stat() for path in paths]
+    key = json.dumps([ENCODED, [(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats)],
+                      zlib.crc32(more.encode()), level, encoding, min_count, vocab_size])
+    name = f'{name_of(folder)}-{hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]}'
+    target, beside = store / f'{name}.ids', store / f'{name}.json'
+    store.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(store / f'{name}.lock'):  # another process may be making it: then it is there after
+        try:
+            notes = json.loads(beside.read_bytes())
+            if set(notes) != NOTES:
+                raise ValueError
+            ids = numpy.memmap(target, 'i', 'r', shape=(notes['tokens'],))
+        except (FileNotFoundError, TypeError, ValueError):  # not made yet, or damaged
+            with command.replacing(target) as file:
+                notes = _encode_texts(folder, paths, more, file, level, encoding, min_count, vocab_size)
+            with command.replacing(beside) as file:
+                file.write(json.dumps(notes).encode())
+            ids = numpy.memmap(target, 'i', 'r')
+    return ids, notes
+
+
+def _encode_texts(folder, paths, more, file, level, encoding, min_count, vocab_size):
+    """Writes the ids of the texts of a folder, and of the text `more`, to a binary file; returns the notes (dict) on it."""
+    number, counts, left_out, start = {}, [], [], ''
+    sizes = [path.stat().st_size for path in paths]
+    for path in paths:  # until it is clear what they are
+        with contextlib.suppress(CorpusError):
+            start += _cleaned(_bytes_of(path), str(path), encoding)
+        if len(start) >= SAMPLE:
+            break
+    cut = choose_cut(start, level)
+
+    def write(words, ids):
+        """Writes ids (N,) of words, a list in which they are positions, with the numbers that they have here."""
+        table = numpy.array([number.setdefault(word, len(number)) for word in words], 'i')
+        counts.extend([0] * (len(number) - len(counts)))
+        for i, count in zip(table.tolist(), numpy.bincount(ids, minlength=len(words)).tolist()):
+            counts[i] += count
+        file.write(table[ids].tobytes())
+
+    with tqdm.tqdm(total=sum(sizes), unit='B', unit_scale=True, disable=None) as progress:
+        work = _in_helpers if sum(sizes) > ALONE else map
+        for path, size, result in zip(paths, sizes, work(_encode_text, [(path, encoding, cut) for path in paths])):
+            if isinstance(result, str):
+                left_out.append(result)
+            else:
+                write(*result)
+            progress.update(size)
+    if set(number) <= {EOS}:
+        raise CorpusError(f'{left_out[0]}; none of the {len(paths)} texts can be read' if left_out else
+                          f'{folder}: there is no text in it')
+    more = split_text(more, cut)
+    write(*_numbered(more))
+
+    vocabulary = _frequent(dict(zip(number, counts)), min_count, vocab_size)
+    file.flush()
+    ids = numpy.memmap(file.name, 'i', 'r+')
+    if len(vocabulary) < len(number) or UNK in vocabulary:
+        place = {word: i for i, word in enumerate(vocabulary)}
+        table = numpy.array([place.get(word, place.get(UNK)) for word in number], 'i')
+        for start in range(0, len(ids), SAMPLE):
+            ids[start:start + SAMPLE] = table[ids[start:start + SAMPLE]]
+        ids.flush()
+    return {'vocabulary': vocabulary, 'cut': cut, 'tokens': len(ids), 'more': len(more), 'sum': zlib.crc32(ids), 'left_out': left_out}
+
+
+def _encode_text(job):
+    """(words, ids) of the text at a path, see _numbered, or, if it cannot be read, why (str)."""
+    path, encoding, cut = job
+    try:
+        return _numbered(split_text(_cleaned(_bytes_of(path), str(path), encoding), cut))
+    except CorpusError as error:
+        return str(error)
+
+
+def _numbered(words):
+    """(different words (list of str), ids (N,) int32 of the words among them)."""
+    number = {}
+    ids = numpy.array([number.setdefault(word, len(number)) for word in words], 'i')
+    return list(number), ids
+
+
+def _in_helpers(work, jobs):
+    """Yields work(job) for jobs, in their order, computed by as many processes as there are cores."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    jobs = iter(jobs)
+    # spawn: to fork a process that has threads is not safe
+    with concurrent.futures.ProcessPoolExecutor(count, multiprocessing.get_context('spawn'), _end_with_parent) as pool:
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches helpers, too: this process says it
+        try:
+            pending = collections.deque(pool.submit(work, job) for job in itertools.islice(jobs, 4 * count))
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        try:
+            while pending:
+                yield pending.popleft().result()
+                pending.extend(pool.submit(work, job) for job in itertools.islice(jobs, 1))  # no more at once: memory
+        except concurrent.futures.process.BrokenProcessPool:
+            raise CorpusError('a helper that reads texts was killed; is there enough memory?') from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent():
+    """In a helper: ends it when the process that started it is gone, killed for instance; it would wait forever."""
+    def wait():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def near_words(word, vocabulary, n=5):

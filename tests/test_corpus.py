@@ -2,11 +2,13 @@
 import contextlib
 import http.server
 import io
+import json
 import pathlib
 import re
 import threading
 import tracemalloc
 import zipfile
+import zlib
 
 import numpy
 import pytest
@@ -507,6 +509,86 @@ def test_unk_of_a_tokenised_corpus_is_a_word():
     assert corpus.make_vocabulary(words) == ['the', '<unk>', 'of', '<eos>']
     numpy.testing.assert_array_equal(
         corpus.encode(['unseen'], corpus.make_vocabulary(words, 2)), [0])
+
+
+def test_the_most_frequent_words():
+    words = 'a b b c c c <eos> a d'.split()
+    assert corpus.make_vocabulary(words, vocab_size=3) == ['a', 'b', 'c', '<eos>', '<unk>']  # a came before d
+    assert corpus.make_vocabulary(words, vocab_size=9) == ['a', 'b', 'c', '<eos>', 'd']
+    assert corpus.make_vocabulary(words, min_count=3, vocab_size=2) == ['c', '<eos>', '<unk>']
+
+
+# A folder of any number of texts
+
+@pytest.fixture
+def library(folder):
+    """A folder of texts, two of which cannot be read; what the others say in one."""
+    texts = {'a.txt': 'ホームズは言った。\n「猫だ」\n', 'b.TXT': '犬は猫を見た。', 'deep/c.txt': '', 'deep/d.txt': '猫は言った。\n' * 3}
+    (folder / 'library' / 'deep').mkdir(parents=True)
+    for name, text in texts.items():
+        (folder / 'library' / name).write_text(text, encoding='utf-8')
+    (folder / 'library' / 'bad.txt').write_bytes(b'\xff\xfe\xfa')
+    (folder / 'library' / 'binary.txt').write_bytes(b'a\0')
+    (folder / 'library' / 'notes.md').write_text('not a text of it')
+    return ''.join(text if text.endswith('\n') else text + '\n' for text in texts.values())
+
+
+def expected(text, more, level, **options):
+    words = corpus.split_text(text + more, corpus.choose_cut(text, level))
+    vocabulary = corpus.make_vocabulary(words, **options)
+    return corpus.encode(words, vocabulary), vocabulary
+
+
+@pytest.mark.parametrize('level, options', [
+    ('word', {}), ('char', {}), ('word', {'min_count': 2}), ('word', {'vocab_size': 3}), ('char', {'min_count': 2, 'vocab_size': 4})])
+def test_a_folder_is_what_its_texts_are(library, level, options):
+    more = '新しい猫\n'
+    ids, notes = corpus.encode_folder('library', more, 'store', level, **options)
+    all_ids, vocabulary = expected(library, more, level, **options)
+    assert isinstance(ids, numpy.memmap) and ids.tolist() == all_ids.tolist()
+    assert notes['vocabulary'] == vocabulary and notes['sum'] == zlib.crc32(all_ids.tobytes())
+    assert notes['more'] == {'word': 3, 'char': 5}[level]
+    assert [text.split(':')[0] for text in notes['left_out']] == ['library/bad.txt', 'library/binary.txt']
+
+
+def test_a_folder_in_several_processes(library, monkeypatch):
+    monkeypatch.setattr(corpus, 'ALONE', 0)
+    ids, notes = corpus.encode_folder('library')
+    all_ids, vocabulary = expected(library, '', 'word')
+    assert ids.tolist() == all_ids.tolist() and notes['vocabulary'] == vocabulary and len(notes['left_out']) == 2
+
+
+def test_a_folder_is_encoded_once(library, monkeypatch):
+    def again(*args):
+        raise AssertionError
+    first, notes = corpus.encode_folder('library')
+    with monkeypatch.context() as context:
+        context.setattr(corpus, '_encode_texts', again)
+        ids, same = corpus.encode_folder('library')
+        assert same == notes and ids.tolist() == first.tolist()
+        for options in ({'level': 'char'}, {'more': 'x'}, {'encoding': 'utf-8'}, {'min_count': 2}, {'vocab_size': 2}):
+            with pytest.raises(AssertionError):
+                corpus.encode_folder('library', **options)
+        pathlib.Path('library/e.txt').write_text('鳥。\n', encoding='utf-8')
+        with pytest.raises(AssertionError):
+            corpus.encode_folder('library')
+    ids, _ = corpus.encode_folder('library')
+    assert ids.tolist() == expected(library + '鳥。\n', '', 'word')[0].tolist()
+    for file in pathlib.Path().glob('*.json'):
+        notes = json.loads(file.read_text())
+        file.write_text(json.dumps({**notes, 'tokens': 10 ** 9}))  # more than there are
+    assert corpus.encode_folder('library')[0].tolist() == ids.tolist()
+
+
+def test_no_text_of_a_folder_can_be_read(folder):
+    (folder / 'library').mkdir()
+    (folder / 'library' / 'bad.txt').write_bytes(b'\xff\xfe\xfa')
+    with pytest.raises(CorpusError, match='bad.txt.*none of the 1 texts'):
+        corpus.encode_folder('library')
+    (folder / 'library' / 'bad.txt').write_text('\n \n')
+    with pytest.raises(CorpusError, match='no text'):
+        corpus.encode_folder('library')
+    assert not list(folder.glob('*.ids'))
 
 
 def test_near_words():

@@ -1,0 +1,136 @@
+"""How fast a folder of texts becomes ids, and how much memory that takes, and training on it.
+
+    python bench/library.py                 # folders of 50 and 500 MB, made and removed again
+    python bench/library.py --mb 100
+
+Makes a folder of texts in Aozora Bunko's layout, a third of a megabyte each, from the sentences of data/holmes.txt
+with invented words in them, few often and many seldom (Zipf), so that the vocabulary grows with the size. Runs train.py
+on it twice: the first time it encodes the folder, then both times it learns for a while. Memory is what the processes
+have to themselves (RssAnon of /proc, Linux only): the file of ids is in it as little as any other file.
+"""
+import argparse
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+HEADER = '''{title}
+作り物
+
+-------------------------------------------------------
+【テキスト中に現れる記号について】
+
+《》：ルビ
+（例）霧《きり》
+-------------------------------------------------------
+
+'''
+FOOTER = '\n\n底本：なし\n青空文庫の形に似せて作ったもの\n'
+OPTIONS = ['--vocab-size', '10000', '--unit', '128', '--sample-every', '0', '--epoch', '1']
+KATAKANA = 'アイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロワ'
+
+
+def invented(n):
+    """The n-th of many words in katakana, which MeCab takes as one word each."""
+    word = ''
+    while n or len(word) < 3:
+        n, letter = divmod(n, len(KATAKANA))
+        word += KATAKANA[letter]
+    return word
+
+
+def make(folder, size):
+    """Fills a folder with `size` bytes of texts, about."""
+    rng = random.Random(0)
+    story = (ROOT / 'data' / 'holmes.txt').read_text(encoding='utf-8')
+    sentences = [sentence for sentence in re.findall('[^。\n]+。', story) if len(sentence) < 100]
+    written = n = 0
+    while written < size:
+        lines = []
+        while sum(map(len, lines)) < 110000:
+            line = '　' + ''.join(rng.choices(sentences, k=rng.randint(1, 5)))
+            for _ in range(len(line) // 40):
+                at = rng.randrange(1, len(line))
+                line = line[:at] + invented(int(rng.paretovariate(.7))) + '《るび》' * (rng.random() < .3) + line[at:]
+            lines.append(line)
+        data = (HEADER.format(title=n) + '\n'.join(lines) + FOOTER).encode()
+        (folder / f'{n // 100:03}').mkdir(exist_ok=True)
+        (folder / f'{n // 100:03}' / f'{n:05}.txt').write_bytes(data)
+        written, n = written + len(data), n + 1
+    return written, n
+
+
+def own_memory(pid):
+    """Bytes that a process and its children have to themselves, now."""
+    total = 0
+    try:
+        status = pathlib.Path(f'/proc/{pid}/status').read_text()
+        total += int(re.search(r'RssAnon:\s*(\d+)', status)[1]) << 10
+        for task in pathlib.Path(f'/proc/{pid}/task').iterdir():
+            total += sum(own_memory(child) for child in (task / 'children').read_text().split())
+    except (OSError, TypeError):
+        pass  # it has just ended
+    return total
+
+
+def run(folder, cwd, seconds):
+    """Starts train.py on a folder and stops it after some `seconds` of training.
+
+    Returns (seconds until it knew the ids, most memory until then, most memory after).
+    """
+    began, known = time.perf_counter(), None
+    with subprocess.Popen([sys.executable, '-u', ROOT / 'train.py', '--corpus', folder, *OPTIONS], cwd=cwd,
+                          stdout=subprocess.PIPE, text=True) as process:
+        most, ended = [0, 0], threading.Event()
+
+        def watch():
+            while not ended.wait(.1):
+                phase = known is not None
+                most[phase] = max(most[phase], own_memory(process.pid))
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        for line in process.stdout:
+            print(' ', line, end='', flush=True)
+            if 'tokens,' in line and 'types' in line:
+                known = time.perf_counter() - began
+            if 'words to learn' in line:
+                try:
+                    process.wait(seconds)
+                except subprocess.TimeoutExpired:
+                    process.send_signal(signal.SIGTERM)
+        process.wait()
+        ended.set()
+        watcher.join()
+    return known, *most
+
+
+def main():
+    """Runs the command."""
+    parser = argparse.ArgumentParser(description='How fast a folder of texts becomes ids.')
+    parser.add_argument('--mb', type=int, nargs='+', default=[50, 500], help='sizes of the folders (default: 50 500)')
+    parser.add_argument('--seconds', type=float, default=30, help='how long each run learns (default: 30)')
+    args = parser.parse_args()
+    rows = []
+    for mb in args.mb:
+        with tempfile.TemporaryDirectory(prefix='library-') as place:
+            folder = pathlib.Path(place) / 'texts'
+            folder.mkdir()
+            size, count = make(folder, mb * 10 ** 6)
+            print(f'{count:,} texts, {size / 1e6:.0f} MB', flush=True)
+            first, encoding, training = run(folder, place, args.seconds)
+            second, _, again = run(folder, place, args.seconds)
+            rows.append((size / 1e6, count, first, size / 1e6 / first, encoding / 2 ** 20, max(training, again) / 2 ** 20, second))
+    print('| MB | texts | encoded in, s | MB/s | memory then, MiB | memory in training, MiB | second start, s |')
+    print('| --- | --- | --- | --- | --- | --- | --- |')
+    for row in rows:
+        print('| {:.0f} | {:,} | {:.0f} | {:.1f} | {:.0f} | {:.0f} | {:.1f} |'.format(*row))
+
+
+if __name__ == '__main__':
+    main()
