@@ -44,16 +44,21 @@ def reporting(*errors):
             except BrokenPipeError:  # the reader (| head) has had enough
                 discard(sys.stdout)
                 return 0
-            except OSError as error:
-                message = f'{error.filename or "writing"}: {error.strerror or error}'
-            except MemoryError as error:
-                message = f'not enough memory: {error}'
+            except (OSError, MemoryError) as error:
+                message = message_of(error)
             except KeyboardInterrupt:
                 return 130
             complain(program, message)
             return 1
         return wrapped
     return decorate
+
+
+def message_of(error):
+    """What an exception says to a user (str), '' if nothing."""
+    if isinstance(error, OSError):
+        return f'{error.filename or "writing"}: {error.strerror or error}'
+    return f'{"not enough memory: " * isinstance(error, MemoryError)}{error}'
 
 
 def complain(program, message):

@@ -114,6 +114,12 @@ def pool():
     return count, concurrent.futures.ThreadPoolExecutor(count)
 
 
+def share_cores(processes):
+    """Leaves room for as many processes (int) on this machine; to be called first of all."""
+    for library in blas().lib_controllers:
+        library.set_num_threads(max(1, min(library.num_threads, os.cpu_count() // processes)))
+
+
 def threads(size, least=1):
     """How many threads share `size` things, at least `least` for each."""
     return max(1, min(pool()[0], size // least))

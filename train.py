@@ -8,6 +8,8 @@
     python train.py --midi FOLDER --transpose -5 6
     python train.py --corpus hello.txt --level char --cell rnn --layer 1 --dropout 0
     python train.py --corpus train.txt --valid valid.txt --test test.txt --lr-decay 0.5
+    python train.py --corpus FOLDER --vocab-size 20000
+    mpiexec -n 4 python train.py --mpi --corpus holmes.txt
 
 How the text becomes parallel streams, batchsize 3 and bproplen 4 for instance:
 
@@ -47,16 +49,18 @@ from chainer.training import extensions, triggers
 import checkpoint
 import corpus
 import fused
+import mpi
 import music
 from command import number
 from generate import generate, positions, use_device, written
 from rnn import CELLS, RNN
 
+ENCODED = 'result/encoded'  # where the ids of folders of texts are kept
 FILES = ('last.npz', 'best.npz', 'log', 'loss.png')  # what a run leaves in --out
 OPTIMIZERS = {  # with what they call their step size, and a good one
     'adam': (fused.Adam, 'alpha', 0.002), 'rmsprop': (chainer.optimizers.RMSprop, 'lr', 0.002),
     'sgd': (chainer.optimizers.SGD, 'lr', 1.)}
-NOT_SAVED = ('gpu', 'out', 'resume', 'test')  # options of a start, not of a run
+NOT_SAVED = ('gpu', 'mpi', 'out', 'resume', 'test')  # options of a start, not of a run
 AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
 JUMP_WORDS = 500  # the least words whose loss is compared with that before
 TIMES = ('elapsed_time', 'tokens/s')  # in the log, but not in a checkpoint: equal runs write equal ones
@@ -66,8 +70,8 @@ class Updater(training.updaters.StandardUpdater):
     """One update: a window forwards, backwards, clip, a step of the optimizer. The article's loop.
 
     optimizer: set up for an RNN; step_size: the name (str) of its step size. forward: `stepwise` or
-    fused.forward, which gives the same in less time. Reports, at the end of
-    an epoch, the means of loss (nats per word) and accuracy over it, and tokens/s.
+    fused.forward, which gives the same in less time. Reports, at the end of an epoch, the means of
+    loss (nats per word) and accuracy over it, and tokens/s, of the streams of all processes.
     FloatingPointError if the loss is no number any more.
     """
 
@@ -75,7 +79,9 @@ class Updater(training.updaters.StandardUpdater):
         model = optimizer.target
         super().__init__(streams, optimizer, device=model.device)
         self.step_size, self.dropout_ratio, self.forward = step_size, dropout_ratio, forward
-        model.initialize_state(streams.batchsize)
+        self.comm = streams.comm       # the processes
+        model.initialize_state(streams.rows)
+        self.state = {}                # of all streams, on the CPU: what `gather` found, or was loaded
         self.sums = numpy.zeros(3)     # of this epoch: loss, accuracy, steps
         self.words = self.seconds = 0  # of this epoch, since the program started
         self.recent = numpy.zeros(2)   # nats and words since `watch` looked for a jump
@@ -97,18 +103,23 @@ class Updater(training.updaters.StandardUpdater):
         model = optimizer.target
 
         if streams.position == 0:  # the streams start again: so does the memory
-            model.initialize_state(streams.batchsize)
+            model.initialize_state(streams.rows)
         x, t = self.device.send(streams.next())
         accum_loss, accum_accuracy = self.forward(model, x, t, self.dropout_ratio)
+        if streams.weight != 1:        # the mean over all streams is that over the processes, weighted
+            accum_loss, accum_accuracy = accum_loss * streams.weight, accum_accuracy * streams.weight
         model.cleargrads()
         accum_loss.backward()
         accum_loss.unchain_backward()  # the next window keeps the state, not its history
+        self.comm.multi_node_mean_grad(model)
         optimizer.update()             # clips the gradients, then makes a step
 
         # Here, so that a GPU has got all of its work before it is asked for a number.
-        self.watch(float(accum_loss.array) / len(x), x.size)
-        self.sums += float(accum_loss.array), float(accum_accuracy), len(x)
-        self.words += x.size
+        loss, accuracy = mpi.mean(self.comm, [float(accum_loss.array), float(accum_accuracy)])
+        words = len(x) * streams.batchsize
+        self.watch(loss / len(x), words)
+        self.sums += loss, accuracy, len(x)
+        self.words += words
         self.seconds += time.perf_counter() - start
         if streams.is_new_epoch:
             loss, accuracy, steps = self.sums
@@ -138,8 +149,14 @@ class Updater(training.updaters.StandardUpdater):
             self.usual = loss  # and warns again only if it goes on to rise
         self.usual += (loss - self.usual) / 20
 
+    def gather(self):
+        """Collects the state of the streams of all processes, which all have to call this, for `serialize`."""
+        model = self.get_optimizer('main').target
+        self.state = {name: numpy.concatenate(self.comm.mpi_comm.allgather(chainer.backends.cuda.to_cpu(variable.array)))
+                      for name, variable in model.state.items()}
+
     def serialize(self, serializer):
-        """All that the next window depends on, except the weights: `checkpoint` has them.
+        """All that the next window depends on, except the weights: `checkpoint` has them. After `gather`.
 
         ValueError if what was loaded cannot be the state of such a run.
         """
@@ -150,7 +167,10 @@ class Updater(training.updaters.StandardUpdater):
         streams.serialize(serializer['streams'])
         optimizer.serialize(serializer['optimizer'])
         for name, variable in model.state.items():
-            variable.array = serializer('state/' + name, variable.array)
+            state = self.state.get(name, numpy.empty((streams.batchsize, model.n_units), 'f'))
+            self.state[name] = state = serializer('state/' + name, state)
+            if isinstance(serializer, chainer.Deserializer):
+                variable.array = self.device.send(state[streams.part])
         _, keys, position, *_ = numpy.random.get_state()  # dropout's random numbers
         keys, position = serializer('random/keys', keys), serializer('random/position', position)
         if isinstance(serializer, chainer.Deserializer):
@@ -166,8 +186,10 @@ class Updater(training.updaters.StandardUpdater):
             if not 0 <= position <= len(keys):  # NumPy would read what lies behind them
                 raise ValueError(f'random number {position}')
             numpy.random.set_state(('MT19937', keys, position))
+            if self.comm.rank:  # that state is the first process's; others are sown from it
+                numpy.random.seed([numpy.random.randint(2 ** 32, dtype='u4'), self.comm.rank])
             if model.xp is not numpy:  # CuPy's generator cannot be saved, only sown anew
-                model.xp.random.seed(self.iteration)
+                model.xp.random.seed(self.iteration + (self.comm.rank << 32))
 
 
 def stepwise(model, x, t, dropout_ratio):
@@ -184,19 +206,20 @@ def stepwise(model, x, t, dropout_ratio):
 
 
 class Streams(chainer.dataset.Iterator):
-    """Cuts ids (N,) int32 into parallel streams and yields windows of them.
+    """Cuts ids (N,) int32, which may lie in a file (numpy.memmap), into parallel streams and yields windows.
 
-    Every window is an array (2, T, batchsize), x and t, T = bproplen or, at the
-    end of an epoch, less. With repeat=False one epoch is all.
+    Every window is an array (2, T, rows), x and t, T = bproplen or, at the
+    end of an epoch, less; rows are those of the batchsize streams that are the part of this
+    process of comm. With repeat=False one epoch is all.
     """
 
-    def __init__(self, ids, batchsize, bproplen, repeat=True):
-        length = (len(ids) - 1) // batchsize
-        used = length * batchsize
-        self.windows = numpy.stack([ids[:used].reshape(batchsize, length).T,
-                                    ids[1:used + 1].reshape(batchsize, length).T])
-        self.batchsize, self.bproplen, self.repeat = batchsize, bproplen, repeat
-        self.length, self.size = length, used
+    def __init__(self, ids, batchsize, bproplen, repeat=True, comm=mpi.Alone()):
+        self.ids, self.batchsize, self.bproplen, self.repeat = ids, batchsize, bproplen, repeat
+        self.length = (len(ids) - 1) // batchsize
+        self.size = self.length * batchsize
+        self.comm, self.part = comm, mpi.share(comm, batchsize)
+        self.rows = self.part.stop - self.part.start
+        self.weight = self.rows * comm.size / batchsize
         self.reset()
 
     def reset(self):
@@ -206,7 +229,12 @@ class Streams(chainer.dataset.Iterator):
     def __next__(self):
         if self.epoch and not self.repeat:
             raise StopIteration
-        window = self.windows[:, self.position:self.position + self.bproplen]
+        steps = min(self.bproplen, self.length - self.position)
+        words = numpy.empty((self.rows, steps + 1), 'i')
+        for row, stream in zip(words, range(self.part.start, self.part.stop)):
+            start = stream * self.length + self.position
+            row[:] = self.ids[start:start + steps + 1]
+        window = numpy.stack([words[:, :-1].T, words[:, 1:].T])
         self.position += self.bproplen
         self.is_new_epoch = self.position >= self.length
         if self.is_new_epoch:
@@ -253,7 +281,10 @@ def parse(argv):
                         help='music to learn: .mid files or folders of them; a bare name is '
                              'also looked up in data/')
     parser.add_argument('--gpu', type=int, default=-1, metavar='ID',
-                        help='GPU to use (default: -1, the CPU)')
+                        help='GPU to use (default: -1, the CPU); with --mpi that of the first process of a machine, '
+                             'the second takes the next')
+    parser.add_argument('--mpi', action='store_true',
+                        help='train in all processes that mpiexec has started, each with some of the streams')
     # The figures below are best validation perplexities on the article's book, 60,746 tokens,
     # with --stepwise; other random numbers give others, by some units.
     # After 40 its words are well known, the article's "well converged": training perplexity 16.
@@ -309,6 +340,9 @@ def parse(argv):
     # 1: a small book can spare no word, and <unk> is never written.
     parser.add_argument('--min-count', type=number(int, 1), default=1, metavar='N',
                         help='words that occur less often become <unk> (default: 1)')
+    # 0: all. The output layer has one row for each, so that very many are slow and take memory.
+    parser.add_argument('--vocab-size', type=number(int, 0), default=0, metavar='N',
+                        help='the N most frequent words, others become <unk> (default: 0, all)')
     # One voice is what the article learnt, and the one with most notes is seldom a bad one.
     parser.add_argument('--track', type=music.track_option, metavar='N',
                         help='track to learn of each MIDI file, counted from 0, or all, merged '
@@ -363,7 +397,7 @@ def parse(argv):
     if args.corpus and args.midi:
         parser.error(f'{path} is a run with --{"corpus" if sources["corpus"] else "midi"}')
     check(parser, args)
-    for name in ('unit', 'layer', 'cell', 'batchsize', 'bproplen', 'optimizer', 'level', 'min_count', 'val_frac', 'valid',
+    for name in ('unit', 'layer', 'cell', 'batchsize', 'bproplen', 'optimizer', 'level', 'min_count', 'vocab_size', 'val_frac', 'valid',
                  'seed', 'track', 'events', 'transpose'):
         old = meta['options'].get(name, parser.get_default(name))
         if getattr(args, name) != old:
@@ -413,24 +447,71 @@ def old_run(args):
     return runs[0]
 
 
-@command.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError)
+@command.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, mpi.MpiError, FloatingPointError)
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
-    args, old = parse(argv)
     with contextlib.redirect_stdout(command.Screen(sys.stdout)):
-        return learn(args, old)
+        comm = choose_communicator(argv)
+        try:
+            with mpi.quiet(comm):
+                return learn(argv, comm)
+        except Exception:
+            if comm.rank:  # the first process says it
+                return 1
+            raise
 
 
-def learn(args, old):
-    """The whole of a run: words, model, trainer, and the old run that it goes on with, if any."""
+def choose_communicator(argv):
+    """The processes of this training: those that mpiexec has started, if --mpi is one of the options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--mpi', action='store_true')
+    return mpi.communicator() if parser.parse_known_args(argv)[0].mpi else mpi.Alone()
+
+
+def learn(argv, comm):
+    """The whole of a run, in each of its processes; returns the exit code."""
+    with contextlib.ExitStack() as lock:
+        args, old = mpi.together(comm, lambda: parse(argv))
+        if comm.size > 1:  # the first process encodes a folder, with a progress bar; the others find it
+            mpi.together(comm, lambda: comm.rank or not in_folder(args) or read_folder(args))
+        updater, val_streams, meta, history, path, test_words = mpi.together(comm, lambda: prepare(args, old, comm, lock))
+        done = is_done(updater.epoch, history, args)
+        code = 0
+        if not done:
+            join(updater)
+            with mpi.ending_all(comm):
+                code = run(make_trainer(updater, val_streams, meta, history, args), args)
+    if done:
+        print(f'{updater.epoch} epochs are done already; a larger '
+              f'{"--epoch" if updater.epoch >= args.epoch else "--patience"} goes on')
+    if args.test and not code and not comm.rank:
+        last = path if done else args.out / 'last.npz'
+        for path in (last, last.with_name('best.npz')):
+            if path.exists():
+                test(path, test_words, args)
+    return code
+
+
+def prepare(args, old, comm, lock):
+    """Reads what is learned; makes the model and, for a new run or for the `old` one, the folder, which is locked.
+
+    Returns (Updater, Streams to validate or None, meta, history, path of the old last.npz or None, words of --test).
+    """
     source = args.corpus or args.midi[0] + (f' and {len(args.midi) - 1} more' if args.midi[1:] else '')
     if old:  # before anything is read or fetched that the old run, perhaps a stranger's, names
         print(f'going on with {old[3]} after epoch {old[1]["epoch"]}, which learned from {source}'
               + (f' and is validated on {args.valid}' if args.valid else ''))
-    words, n_val, about = read_music(args) if args.midi else read_text(args)
+    if in_folder(args):
+        ids, notes, n_val = read_folder(args)
+        text_sum, vocabulary, about = notes['sum'], notes['vocabulary'], {'kind': 'text', 'cut': notes['cut']}
+        for text in notes['left_out']:
+            print(f'left out: {text}', file=sys.stderr)
+    else:
+        words, n_val, about = read_music(args) if args.midi else read_text(args)
+        vocabulary = corpus.make_vocabulary(words, args.min_count, args.vocab_size)
+        ids = corpus.encode(words, vocabulary)
+        text_sum = zlib.crc32(ids)
     test_words = words_of(args.test, about, args) if args.test else None  # cannot be read? Better now than after hours
-    vocabulary = corpus.make_vocabulary(words, args.min_count)
-    ids = corpus.encode(words, vocabulary)
     ratio = len(vocabulary) / len(ids)
     print(f'{source}: {len(ids):,} tokens, {len(vocabulary):,} types, {ratio:.3f} types per token'
           + (f', cut by {about["cut"]}' if args.corpus else ''))
@@ -438,24 +519,30 @@ def learn(args, old):
         print('so many different words can only be learnt by heart; '
               + ('--events notes, ' if args.events == 'performance' else '')
               + 'another --track, a score instead of a recording, or several files have more in common')
-    meta = {**about, 'vocabulary': vocabulary, 'text_sum': zlib.crc32(ids.tobytes()),
+    meta = {**about, 'vocabulary': vocabulary, 'text_sum': text_sum,
             'options': {name: value for name, value in vars(args).items()
                         if name not in NOT_SAVED}}
 
     numpy.random.seed(args.seed)
+    path = None
     if old:
         model, old_meta, state, path, saved_at = old
         if any(old_meta[key] != meta[key] for key in ('vocabulary', 'text_sum')):
             raise corpus.CorpusError(f'{source}: not what {path} was trained on')
     else:
         model = RNN(len(vocabulary), args.unit, args.layer, args.cell)
-    use_device(model, args.gpu)
+    if comm.intra_size > 1:
+        fused.share_cores(comm.intra_size)
+    use_device(model, args.gpu if args.gpu < 0 else args.gpu + comm.intra_rank)
+    if comm.rank:  # dropout of its own
+        numpy.random.seed([args.seed, comm.rank])
     if model.xp is not numpy:
-        model.xp.random.seed(args.seed)
+        model.xp.random.seed(args.seed + (comm.rank << 32))
 
-    streams, val_streams = cut_streams(ids, n_val, args)
+    streams, val_streams = cut_streams(ids, n_val, args, comm)
     print(f'{model.count_params():,} parameters; {streams.size:,} words to learn, in '
-          f'{streams.batchsize} streams; {val_streams.size if val_streams else 0:,} to validate')
+          f'{streams.batchsize} streams{f" of {comm.size} processes" * (comm.size > 1)}; '
+          f'{val_streams.size if val_streams else 0:,} to validate')
     if not val_streams and (args.patience or args.lr_decay < 1):
         print('without validation --patience and --lr-decay do nothing', file=sys.stderr)
     updater = make_updater(model, streams, args)
@@ -467,37 +554,34 @@ def learn(args, old):
         history = timed(old_meta['history'], path.with_name('log'))
 
     own = old and path.resolve() == (args.out / 'last.npz').resolve()
-    done = is_done(updater.epoch, history, args)
-    code = 0
-    if own or not done:
+    if not comm.rank and (own or not is_done(updater.epoch, history, args)):
         args.out.mkdir(parents=True, exist_ok=True)
         try:
-            with filelock.FileLock(args.out / '.lock', blocking=False):  # gone with the process, however it ends
-                if own:
-                    if path.stat().st_mtime_ns != saved_at:  # before there was the lock
-                        raise checkpoint.CheckpointError(f'{path}: another training has just written it; start again')
-                else:
-                    clear(args.out, path.with_name('best.npz') if old else None)
-                for name in FILES:  # of a process that was killed
-                    command.beside(args.out / name).unlink(missing_ok=True)
-                write_log(args.out, history)  # cannot be written? Better now than after an epoch
-                if history:  # a kill may have come between the checkpoint and its picture
-                    draw_log(args.out, history)
-                if not done:
-                    code = run(make_trainer(updater, val_streams, meta, history, args), args)
+            lock.enter_context(filelock.FileLock(args.out / '.lock', blocking=False))  # gone with the process, however it ends
         except filelock.Timeout:
-            print(f'train.py: {args.out}: another training is going on in this folder; --out takes another one',
-                  file=sys.stderr)
-            return 1
-    if done:
-        print(f'{updater.epoch} epochs are done already; a larger '
-              f'{"--epoch" if updater.epoch >= args.epoch else "--patience"} goes on')
-    if args.test and not code:
-        last = path if done else args.out / 'last.npz'
-        for path in (last, last.with_name('best.npz')):
-            if path.exists():
-                test(path, test_words, args)
-    return code
+            raise checkpoint.CheckpointError(
+                f'{args.out}: another training is going on in this folder; --out takes another one') from None
+        if not own:
+            clear(args.out, path.with_name('best.npz') if old else None)
+        elif path.stat().st_mtime_ns != saved_at:  # before there was the lock
+            raise checkpoint.CheckpointError(f'{path}: another training has just written it; start again')
+        for name in FILES:  # of a process that was killed
+            command.beside(args.out / name).unlink(missing_ok=True)
+        write_log(args.out, history)  # cannot be written? Better now than after an epoch
+        if history:  # a kill may have come between the checkpoint and its picture
+            draw_log(args.out, history)
+    return updater, val_streams, meta, history, path, test_words
+
+
+def join(updater):
+    """Gives all processes the weights of the first, and a way to exchange gradients between GPUs; MpiError."""
+    model = updater.get_optimizer('main').target
+    devices = updater.comm.mpi_comm.allgather(model.xp.__name__)
+    if len(set(devices)) > 1:
+        raise mpi.MpiError(f'process {devices.index("numpy")} has no GPU, others have one; fewer processes, or no --gpu')
+    if model.xp is not numpy and updater.comm.size > 1:
+        updater.comm = mpi.together(updater.comm, lambda: mpi.communicator('pure_nccl'))
+    updater.comm.bcast_data(model)
 
 
 def clear(out, best):
@@ -550,6 +634,18 @@ def read_text(args):
     return with_validation(corpus.split_text(text, cut), {'kind': 'text', 'cut': cut}, args)
 
 
+def in_folder(args):
+    """Is it a folder of texts that is learned (bool)? CorpusError."""
+    return args.corpus is not None and corpus.is_folder(args.corpus)
+
+
+def read_folder(args):
+    """The ids (numpy.memmap) of the texts of a folder, notes on them (corpus.encode_folder), how many of the last validate."""
+    more = corpus.read(args.valid, args.encoding) if args.valid else ''
+    ids, notes = corpus.encode_folder(args.corpus, more, ENCODED, args.level, args.encoding, args.min_count, args.vocab_size)
+    return ids, notes, notes['more'] if args.valid else int(len(ids) * args.val_frac)
+
+
 def read_music(args):
     """The same for --midi: EOS stands before, between and after the pieces."""
     pieces, setup, remarks = music.read(map(corpus.find, args.midi), args.track, args.events or 'notes')
@@ -600,7 +696,7 @@ def also_transposed(words, low, high):
     return [word for piece in moved if piece for word in (corpus.EOS, *piece)] + words
 
 
-def cut_streams(ids, n_val, args):
+def cut_streams(ids, n_val, args, comm):
     """(Streams to learn, Streams to validate or None) of ids (N,) int32.
 
     The last n_val of the words are for validation. A text too short for
@@ -611,16 +707,18 @@ def cut_streams(ids, n_val, args):
         raise corpus.CorpusError(f'{args.corpus or args.midi[0]}: {n_train} word to learn from; it takes 2, '
                                  'and some thousands to learn something')
 
-    train = make_streams(ids[:n_train], args, repeat=True)
+    train = make_streams(ids[:n_train], args, repeat=True, comm=comm)
     if train.batchsize < args.batchsize:
         print(f'a small text: {train.batchsize} streams instead of {args.batchsize}')
-    return train, make_streams(ids[n_train - 1:], args, repeat=False) if n_val else None
+    if train.batchsize < comm.size:
+        raise corpus.CorpusError(f'{train.batchsize} streams are too few for {comm.size} processes')
+    return train, make_streams(ids[n_train - 1:], args, repeat=False, comm=comm) if n_val else None
 
 
-def make_streams(ids, args, repeat):
+def make_streams(ids, args, repeat, comm=mpi.Alone()):
     """Streams of ids (N,) int32, fewer than --batchsize if the text is short."""
     batchsize = min(args.batchsize, max(1, (len(ids) - 1) // args.bproplen))
-    return Streams(ids, batchsize, args.bproplen, repeat)
+    return Streams(ids, batchsize, args.bproplen, repeat, comm)
 
 
 def make_updater(model, streams, args):
@@ -642,8 +740,8 @@ def make_trainer(updater, val_streams, meta, history, args):
 
     Its triggers and extensions have nothing to save: all that goes on is in updater and history.
     """
-    model = updater.get_optimizer('main').target
-    trainer = training.Trainer(updater, Stop(args), args.out)
+    model, comm = updater.get_optimizer('main').target, updater.comm
+    trainer = training.Trainer(updater, Stop(args, comm), args.out)
 
     def epoch(trainer):
         return updater.is_new_epoch
@@ -652,15 +750,18 @@ def make_trainer(updater, val_streams, meta, history, args):
         reader = model.copy()  # the same weights, a state of its own
 
         def validate(x, t):
-            loss, accuracy = updater.forward(reader, x, t, 0)
-            chainer.report({'loss': (loss.array / len(x), len(x)),
-                            'accuracy': (accuracy / len(x), len(x))}, reader)
+            sums = [0, 0]
+            if x.size:  # a short text may have fewer streams than there are processes
+                loss, accuracy = updater.forward(reader, x, t, 0)
+                sums = [float(loss.array) * val_streams.weight, float(accuracy) * val_streams.weight]
+            loss, accuracy = mpi.mean(comm, sums)
+            chainer.report({'loss': (loss / len(x), len(x)), 'accuracy': (accuracy / len(x), len(x))}, reader)
 
         trainer.extend(extensions.Evaluator(
             val_streams, reader, device=model.device,
             converter=chainer.dataset.converter()(
                 lambda window, device: tuple(device.send(window))),
-            eval_hook=lambda evaluator: reader.initialize_state(val_streams.batchsize),
+            eval_hook=lambda evaluator: reader.initialize_state(val_streams.rows),
             eval_func=validate), trigger=epoch)
     derived = 'bpc' if args.level == 'char' else 'perplexity'
     before = max((entry.get('elapsed_time', 0) for entry in history), default=0)
@@ -671,7 +772,7 @@ def make_trainer(updater, val_streams, meta, history, args):
     trainer.extend(extensions.PrintReport(
         ['epoch', 'main/loss', 'main/accuracy', derived, 'val_' + derived, 'tokens/s',
          'elapsed_time'], out=sys.stdout), trigger=epoch)
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and not comm.rank:
         trainer.extend(extensions.ProgressBar(update_interval=5, out=sys.stdout))
 
     def sample(trainer):
@@ -683,8 +784,11 @@ def make_trainer(updater, val_streams, meta, history, args):
         print(f'\033[J--- after epoch {updater.epoch} it writes ---\n{text}---', flush=True)
 
     def save(trainer):
-        args.out.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
+        updater.gather()
         check_finite(updater, log.log)
+        if comm.rank:
+            return
+        args.out.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
         meta.update(epoch=updater.epoch, history=untimed(log.log))
         if updater.is_new_epoch and val_streams and epochs_since_best(log.log) == 0:
             checkpoint.save(args.out / 'best.npz', model, meta)
@@ -700,12 +804,13 @@ def make_trainer(updater, val_streams, meta, history, args):
 
     if val_streams and args.lr_decay < 1:
         trainer.extend(decay, trigger=epoch)
-    if args.sample_every:
+    if args.sample_every and not comm.rank:
         trainer.extend(sample, trigger=lambda trainer: (
             updater.is_new_epoch and updater.epoch % args.sample_every == 0))
     last = -100  # so that a checkpoint holds what the others did
     trainer.extend(save, trigger=epoch, priority=last)
-    trainer.extend(save, 'autosave', trigger=triggers.TimeTrigger(AUTOSAVE), priority=last)
+    timer = triggers.TimeTrigger(AUTOSAVE)
+    trainer.extend(save, 'autosave', trigger=lambda trainer: comm.mpi_comm.bcast(timer(trainer)), priority=last)
     return trainer
 
 
@@ -739,9 +844,9 @@ def timed(history, path):
 def check_finite(updater, log):
     """FloatingPointError if what would be saved holds numbers that are none."""
     model = updater.get_optimizer('main').target
-    arrays = [*model.params(), *model.state.values()]
     if not (all(map(math.isfinite, log[-1].values() if log else []))
-            and all(model.xp.isfinite(variable.array).all() for variable in arrays)):
+            and all(numpy.isfinite(array).all() for array in updater.state.values())
+            and all(model.xp.isfinite(param.array).all() for param in model.params())):
         raise FloatingPointError(f'weights or losses are no numbers any more after step {updater.iteration}')
 
 
@@ -796,14 +901,16 @@ def move_aside(out):
 
 
 class Stop:
-    """Ends training after the last epoch, at the end of patience, or when a signal asks for it."""
+    """Ends training after the last epoch, at the end of patience, or when one of the processes got a signal."""
 
-    def __init__(self, args):
-        self.args = args
-        self.signals = []
+    def __init__(self, args, comm):
+        self.args, self.comm = args, comm
+        self.signals = []  # that this process got
+        self.asked = 0     # by a signal that one of them got
 
     def __call__(self, trainer):
-        return bool(self.signals) or is_done(trainer.updater.epoch, trainer.get_extension('LogReport').log, self.args)
+        self.asked = max(self.comm.mpi_comm.allgather(max(self.signals, default=0)))
+        return bool(self.asked) or is_done(trainer.updater.epoch, trainer.get_extension('LogReport').log, self.args)
 
     def get_training_length(self):
         """What the progress bar asks for."""
@@ -833,13 +940,13 @@ def run(trainer, args):
     try:
         with no_warnings():  # Updater.watch says it, in one line
             trainer.run(show_loop_exception_msg=False)
-        if stop.signals:
+        if stop.asked:
             if not trainer.updater.iteration:
                 print('stopped before the first window; nothing to save', file=sys.stderr)
-                return 128 + stop.signals[0]
+                return 128 + stop.asked
             trainer.get_extension('save')(trainer)
             print(f'stopped; --resume goes on from {args.out / "last.npz"}', file=sys.stderr)
-            return 128 + stop.signals[0]
+            return 128 + stop.asked
     except OSError as error:
         error.filename = error.filename or args.out
         raise

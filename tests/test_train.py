@@ -228,6 +228,31 @@ def test_penn_treebank_style_is_taken_as_it_is(folder, capsys):
     assert '<unk>' not in generated and 'dutch' in generated
 
 
+def test_a_folder_of_texts(small_text, capsys, failed):
+    """It is learned as the text that its texts are together; what cannot be read is left out."""
+    library = pathlib.Path('library')
+    library.mkdir()
+    lines = small_text.read_text().splitlines(keepends=True)
+    (library / 'a.txt').write_text(''.join(lines[:20]))
+    (library / 'b.txt').write_text(''.join(lines[20:]))
+    (library / 'c.txt').write_bytes(b'\0')
+    for options in ([], ['--vocab-size', 5], ['--valid', 'small.txt', '--test', 'small.txt', '--level', 'char']):
+        assert run('--corpus', 'small.txt', *TINY, *options) == 0
+        capsys.readouterr()
+        assert run('--corpus', 'library', *TINY, *options) == 0
+        out, err = capsys.readouterr()
+        assert err.count('left out') == 1 and 'library/c.txt' in err
+        one, several = (checkpoint.load(f'result/{name}/last.npz') for name in ('small', 'library'))
+        assert one[1]['history'] == several[1]['history'] and one[1]['vocabulary'] == several[1]['vocabulary']
+    assert run('--resume', '--epoch', 3) == 0
+    (library / 'b.txt').write_text('another')
+    assert run('--resume', '--epoch', 4) == 1
+    assert 'not what' in capsys.readouterr().err
+    for name in 'ab':
+        (library / f'{name}.txt').unlink()
+    assert 'none of the 1 texts can be read' in failed(1, '--corpus', 'library', *TINY)
+
+
 def test_the_articles_loop_learns_the_same(small_text, monkeypatch):
     """Without dropout there is no chance in it; --stepwise is remembered."""
     run('--corpus', 'small.txt', *TINY, '--dropout', 0)
