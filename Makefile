@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	$(BIN)/python generate.py --midi result/demo.mid --wav result/demo.wav --plot result/demo.png --model result/demo-music
 
 test: $(INSTALLED)-tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-slow: $(INSTALLED)-tests
 	$(BIN)/python tests/kill.py 60
@@ -32,7 +32,7 @@ $(INSTALLED): requirements.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements.txt
 	touch $@
 
-$(INSTALLED)-tests: $(INSTALLED) requirements-test.txt
+$(INSTALLED)-tests: $(INSTALLED) requirements-test.txt requirements-mpi.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements-test.txt
 	touch $@
 
