@@ -12,6 +12,7 @@ the first process, rank 0, speaks and writes.
 import contextlib
 import os
 import sys
+import time
 import traceback
 
 import modern_chainer  # noqa: F401  prepares chainer's import
@@ -113,4 +114,5 @@ def ending_all(comm):
                 traceback.print_exception(error)
             command.complain(os.path.basename(sys.argv[0]),
                              f'process {comm.rank} of {comm.size}: {command.message_of(error) or repr(error)}')
+        time.sleep(1)  # mpiexec passes on what was written, and an Abort that overtakes it ends that, too
         comm.mpi_comm.Abort(130 if isinstance(error, KeyboardInterrupt) else 1)
