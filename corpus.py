@@ -56,7 +56,7 @@ MAX_LINE = 10000          # characters fed to MeCab at once; it gives up on 1.6 
 SAMPLE = 1000000          # characters that show what language a text is
 ALONE = 4 << 20           # bytes up to which helpers, each of which takes seconds to start, do not pay
 ENCODED = 1               # version of what encode_folder keeps
-NOTES = {'vocabulary', 'cut', 'tokens', 'more', 'sum', 'left_out'}
+NOTES = {'vocabulary': list, 'cut': str, 'tokens': int, 'more': int, 'sum': int, 'left_out': list}
 
 
 class CorpusError(ValueError):
@@ -508,10 +508,10 @@ def encode_folder(folder, more='', store='.', level='word', encoding=None, min_c
     with filelock.FileLock(store / f'{name}.lock'):  # another process may be making it: then it is there after
         try:
             notes = json.loads(beside.read_bytes())
-            if set(notes) != NOTES:
+            if {name: type(value) for name, value in notes.items()} != NOTES:
                 raise ValueError
             ids = numpy.memmap(target, 'i', 'r', shape=(notes['tokens'],))
-        except (FileNotFoundError, TypeError, ValueError):  # not made yet, or damaged
+        except (AttributeError, FileNotFoundError, TypeError, ValueError):  # not made yet, or damaged
             with command.replacing(target) as file:
                 notes = _encode_texts(folder, paths, more, file, level, encoding, min_count, vocab_size)
             with command.replacing(beside) as file:
