@@ -165,7 +165,7 @@ def is_folder(source):
 
 def _texts_in(folder):
     """The paths (list of pathlib.Path) of the .txt files of a folder and those in it; CorpusError if there are none."""
-    paths = sorted(path for path in pathlib.Path(folder).rglob('*') if _is_text(path.name) and path.is_file())
+    paths = sorted(path for path in pathlib.Path(folder).rglob('*') if _is_text(path.name) and os.path.isfile(path))
     if not paths:
         raise CorpusError(f'{folder}: no .txt file in this folder')
     return paths
@@ -499,31 +499,52 @@ def encode_folder(folder, more='', store='.', level='word', encoding=None, min_c
     """
     folder, store = find(folder), pathlib.Path(store)
     paths = _texts_in(folder)
-    stats = [path.stat() for path in paths]
-    key = json.dumps([ENCODED, [(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats)],
+    facts = [_facts(path) for path in paths]
+    key = json.dumps([ENCODED, [(str(path.relative_to(folder)), *fact) for path, fact in zip(paths, facts)],
                       zlib.crc32(more.encode()), level, encoding, min_count, vocab_size])
-    name = f'{name_of(folder)}-{hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]}'
+    name = f'{name_of(folder)[:40]}-{hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]}'
     target, beside = store / f'{name}.ids', store / f'{name}.json'
+    kept = _kept(target, beside)
+    if kept:
+        return kept
     store.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(store / f'{name}.lock'):  # another process may be making it: then it is there after
-        try:
-            notes = json.loads(beside.read_bytes())
-            if {name: type(value) for name, value in notes.items()} != NOTES:
-                raise ValueError
-            ids = numpy.memmap(target, 'i', 'r', shape=(notes['tokens'],))
-        except (AttributeError, FileNotFoundError, TypeError, ValueError):  # not made yet, or damaged
+    with filelock.FileLock(store / f'{name}.lock'):
+        kept = _kept(target, beside)  # by another process, while this one waited
+        if not kept:
             with command.replacing(target) as file:
-                notes = _encode_texts(folder, paths, more, file, level, encoding, min_count, vocab_size)
+                notes = _encode_texts(folder, paths, [size for size, *_ in facts], more, file, level, encoding,
+                                      min_count, vocab_size)
             with command.replacing(beside) as file:
                 file.write(json.dumps(notes).encode())
-            ids = numpy.memmap(target, 'i', 'r')
-    return ids, notes
+            kept = numpy.memmap(target, 'i', 'r'), notes
+    return kept
 
 
-def _encode_texts(folder, paths, more, file, level, encoding, min_count, vocab_size):
+def _facts(path):
+    """(size, time, can it be read?) of a file; what is gone meanwhile shows when it is read."""
+    try:
+        stat = path.stat()
+        return stat.st_size, stat.st_mtime_ns, os.access(path, os.R_OK)
+    except OSError:
+        return 0, 0, False
+
+
+def _kept(target, beside):
+    """(ids, notes) that encode_folder has left, or None if they are not there, or damaged."""
+    try:
+        notes = json.loads(beside.read_bytes())
+        ids = numpy.memmap(target, 'i', 'r')
+        if ({name: type(value) for name, value in notes.items()} == NOTES and len(ids) == notes['tokens']
+                and all(isinstance(word, str) for word in notes['vocabulary']) and zlib.crc32(ids) == notes['sum']):
+            return ids, notes
+    except (AttributeError, FileNotFoundError, RecursionError, ValueError):
+        pass
+    return None
+
+
+def _encode_texts(folder, paths, sizes, more, file, level, encoding, min_count, vocab_size):
     """Writes the ids of the texts of a folder, and of the text `more`, to a binary file; returns the notes (dict) on it."""
     number, counts, left_out, start = {}, [], [], ''
-    sizes = [path.stat().st_size for path in paths]
     for path in paths:  # until it is clear what they are
         with contextlib.suppress(CorpusError):
             start += _cleaned(_bytes_of(path), str(path), encoding)

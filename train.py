@@ -463,7 +463,7 @@ def main(argv=None):
 
 def choose_communicator(argv):
     """The processes of this training: those that mpiexec has started, if --mpi is one of the options."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument('--mpi', action='store_true')
     return mpi.communicator() if parser.parse_known_args(argv)[0].mpi else mpi.Alone()
 
@@ -478,7 +478,7 @@ def learn(argv, comm):
         done = is_done(updater.epoch, history, args)
         code = 0
         if not done:
-            join(updater)
+            join(updater, meta)
             with mpi.ending_all(comm):
                 code = run(make_trainer(updater, val_streams, meta, history, args), args)
     if done:
@@ -505,7 +505,7 @@ def prepare(args, old, comm, lock):
         ids, notes, n_val = read_folder(args)
         text_sum, vocabulary, about = notes['sum'], notes['vocabulary'], {'kind': 'text', 'cut': notes['cut']}
         for text in notes['left_out']:
-            print(f'left out: {text}', file=sys.stderr)
+            command.complain('train.py', f'left out: {text}')
     else:
         words, n_val, about = read_music(args) if args.midi else read_text(args)
         vocabulary = corpus.make_vocabulary(words, args.min_count, args.vocab_size)
@@ -573,9 +573,17 @@ def prepare(args, old, comm, lock):
     return updater, val_streams, meta, history, path, test_words
 
 
-def join(updater):
-    """Gives all processes the weights of the first, and a way to exchange gradients between GPUs; MpiError."""
+def join(updater, meta):
+    """Gives all processes the weights of the first, and a way to exchange gradients between GPUs.
+
+    MpiError if they have not read the same text and the same checkpoint, or only some have a GPU.
+    """
     model = updater.get_optimizer('main').target
+    read = updater.comm.mpi_comm.allgather((meta['text_sum'], zlib.crc32(json.dumps(meta['vocabulary']).encode()),
+                                            updater.get_iterator('main').size, updater.iteration))
+    others = [rank for rank, facts in enumerate(read) if facts != read[0]]
+    if others:
+        raise mpi.MpiError(f'process {others[0]} has read another text, or another checkpoint, than process 0')
     devices = updater.comm.mpi_comm.allgather(model.xp.__name__)
     if len(set(devices)) > 1:
         raise mpi.MpiError(f'process {devices.index("numpy")} has no GPU, others have one; fewer processes, or no --gpu')
@@ -780,7 +788,10 @@ def make_trainer(updater, val_streams, meta, history, args):
         start = [meta['vocabulary'].index(corpus.EOS)]
         drawn = generate(writer, start, 60, forbidden=positions(corpus.UNK, meta['vocabulary']),
                          rng=numpy.random.RandomState(updater.epoch))
-        text = ''.join(written([], (meta['vocabulary'][i] for i, in drawn), meta['cut']))
+        try:
+            text = ''.join(written([], (meta['vocabulary'][i] for i, in drawn), meta['cut']))
+        except FloatingPointError as error:  # only the first of several processes would know
+            text = f'nothing: {error}\n'
         print(f'\033[J--- after epoch {updater.epoch} it writes ---\n{text}---', flush=True)
 
     def save(trainer):

@@ -576,9 +576,12 @@ def test_a_folder_is_encoded_once(library, monkeypatch):
     assert ids.tolist() == expected(library + '鳥。\n', '', 'word')[0].tolist()
     for file in pathlib.Path().glob('*.json'):
         notes = json.loads(file.read_text())
-        for damaged in ({**notes, 'tokens': 10 ** 9}, {**notes, 'vocabulary': 5}, [], {}):  # more than there are, ...
+        for damaged in ({**notes, 'tokens': 10 ** 9}, {**notes, 'vocabulary': 5}, {**notes, 'tokens': -1}, [], {}):  # more than there are, ...
             file.write_text(json.dumps(damaged))
             assert corpus.encode_folder('library')[0].tolist() == ids.tolist()
+    for file in pathlib.Path().glob('*.ids'):
+        file.write_bytes(bytes(len(file.read_bytes())))
+    assert corpus.encode_folder('library')[0].tolist() == ids.tolist()
 
 
 def test_no_text_of_a_folder_can_be_read(folder):

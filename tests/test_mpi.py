@@ -138,6 +138,20 @@ sys.exit(train.main())
     assert code and 'process 1 of 2: not enough memory: a byte' in err and 'Traceback' not in err
 
 
+def test_processes_that_read_different_texts(small_text):
+    """As on machines with copies of their own; they would wait for each other forever, or learn nonsense."""
+    program = pathlib.Path('copies.py')
+    program.write_text('''
+import sys, mpi4py.MPI, train
+if mpi4py.MPI.COMM_WORLD.rank:
+    sys.argv[sys.argv.index('small.txt')] = 'other.txt'
+sys.exit(train.main())
+''')
+    pathlib.Path('other.txt').write_text(small_text.read_text() + 'a fish\n')
+    code, _, err = processes(2, *TINY, program=program)
+    assert code == 1 and err.count('process 1 has read another text') == 1 and 'Traceback' not in err
+
+
 def test_a_loss_that_is_no_number_is_said_once(small_text):
     code, _, err = processes(2, *TINY, '--optimizer', 'sgd', '--lr', '1e30', '--gradclip', '1e30')
     assert code == 1 and len(ours(err)) == 1 and 'step' in ours(err)[0]
