@@ -46,7 +46,7 @@ def invented(n):
 
 
 def make(folder, size):
-    """Fills a folder with `size` bytes of texts, about."""
+    """Fills a folder with `size` bytes of texts, about; returns how many bytes and how many texts they are."""
     rng = random.Random(0)
     story = (ROOT / 'data' / 'holmes.txt').read_text(encoding='utf-8')
     sentences = [sentence for sentence in re.findall('[^。\n]+。', story) if len(sentence) < 100]
@@ -82,7 +82,7 @@ def own_memory(pid):
 def run(folder, cwd, seconds):
     """Starts train.py on a folder and stops it after some `seconds` of training.
 
-    Returns (seconds until it knew the ids, most memory until then, most memory after).
+    Returns (seconds until it knew the ids, most memory until then, most memory after), bytes.
     """
     began, known = time.perf_counter(), None
     with subprocess.Popen([sys.executable, '-u', ROOT / 'train.py', '--corpus', folder, *OPTIONS], cwd=cwd,

@@ -33,7 +33,7 @@ MODELS = {'the article (6,927 words, 256 units)': (6927, 256), 'large (50,000 wo
 
 
 def train(n, out, *options):
-    """Trains in n processes, without MPI if n is 0; the meta of the last checkpoint, the log and the weights."""
+    """Trains in n processes, without MPI if n is 0; the log (list of dict) and the weights (dict of float32 arrays)."""
     program = [sys.executable, str(ROOT / 'train.py'), '--out', str(out), *options]
     if n:
         path = f'{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
