@@ -56,7 +56,7 @@ MAX_LINE = 10000          # characters fed to MeCab at once; it gives up on 1.6 
 SAMPLE = 1000000          # characters that show what language a text is
 ALONE = 4 << 20           # bytes up to which helpers, each of which takes seconds to start, do not pay
 ENCODED = 1               # version of what encode_folder keeps
-NOTES = {'vocabulary': list, 'cut': str, 'tokens': int, 'more': int, 'sum': int, 'left_out': list}
+NOTES = {'vocabulary': list, 'cut': str, 'more': int, 'sum': int, 'left_out': list}
 
 
 class CorpusError(ValueError):
@@ -534,7 +534,7 @@ def _kept(target, beside):
     try:
         notes = json.loads(beside.read_bytes())
         ids = numpy.memmap(target, 'i', 'r')
-        if ({name: type(value) for name, value in notes.items()} == NOTES and len(ids) == notes['tokens']
+        if ({name: type(value) for name, value in notes.items()} == NOTES
                 and all(isinstance(word, str) for word in notes['vocabulary']) and zlib.crc32(ids) == notes['sum']):
             return ids, notes
     except (AttributeError, FileNotFoundError, RecursionError, ValueError):
@@ -583,7 +583,7 @@ def _encode_texts(folder, paths, sizes, more, file, level, encoding, min_count, 
         for start in range(0, len(ids), SAMPLE):
             ids[start:start + SAMPLE] = table[ids[start:start + SAMPLE]]
         ids.flush()
-    return {'vocabulary': vocabulary, 'cut': cut, 'tokens': len(ids), 'more': len(more), 'sum': zlib.crc32(ids), 'left_out': left_out}
+    return {'vocabulary': vocabulary, 'cut': cut, 'more': len(more), 'sum': zlib.crc32(ids), 'left_out': left_out}
 
 
 def _encode_text(job):

@@ -576,7 +576,7 @@ def test_a_folder_is_encoded_once(library, monkeypatch):
     assert ids.tolist() == expected(library + '鳥。\n', '', 'word')[0].tolist()
     for file in pathlib.Path().glob('*.json'):
         notes = json.loads(file.read_text())
-        for damaged in ({**notes, 'tokens': 10 ** 9}, {**notes, 'vocabulary': 5}, {**notes, 'tokens': -1}, [], {}):  # more than there are, ...
+        for damaged in ({**notes, 'sum': notes['sum'] ^ 1}, {**notes, 'vocabulary': 5}, {**notes, 'more': None}, [], {}):
             file.write_text(json.dumps(damaged))
             assert corpus.encode_folder('library')[0].tolist() == ids.tolist()
     for file in pathlib.Path().glob('*.ids'):
