@@ -61,6 +61,7 @@ OPTIMIZERS = {  # with what they call their step size, and a good one
     'adam': (fused.Adam, 'alpha', 0.002), 'rmsprop': (chainer.optimizers.RMSprop, 'lr', 0.002),
     'sgd': (chainer.optimizers.SGD, 'lr', 1.)}
 NOT_SAVED = ('gpu', 'mpi', 'out', 'resume', 'test')  # options of a start, not of a run
+SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]  # Windows lacks the last
 AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
 JUMP_WORDS = 500  # the least words whose loss is compared with that before
 TIMES = ('elapsed_time', 'tokens/s')  # in the log, but not in a checkpoint: equal runs write equal ones
@@ -929,7 +930,9 @@ class Stop:
 
     def on_signal(self, number, frame):
         if self.signals:  # asked for a second time
-            raise KeyboardInterrupt
+            if number in (signal.SIGINT, signal.SIGTERM):
+                raise KeyboardInterrupt
+            return  # when a terminal is closed, both the system and the shell say so
         self.signals.append(number)
         print('\nfinishing this window and saving (once more: stop at once)', file=sys.stderr)
 
@@ -943,10 +946,10 @@ def no_warnings():
 
 
 def run(trainer, args):
-    """Trains to the end or to a signal (Ctrl-C, SIGTERM), then saved too; returns the exit code."""
+    """Trains to the end or to a signal (one of SIGNALS), then saved too; returns the exit code."""
     stop = trainer.stop_trigger
     handlers = {number: signal.signal(number, stop.on_signal)
-                for number in (signal.SIGINT, signal.SIGTERM)
+                for number in SIGNALS
                 if signal.getsignal(number) is not signal.SIG_IGN}  # a job in the background
     try:
         with no_warnings():  # Updater.watch says it, in one line

@@ -448,12 +448,27 @@ def test_a_reader_that_goes_away_does_not_end_the_training(trained, both):
     assert meta['epoch'] == 5
 
 
-def test_sigterm(small_text, interrupted):
-    interrupted(3, signal.SIGTERM)
-    assert run('--corpus', 'small.txt', *TINY) == 143
+@pytest.mark.parametrize('name, code', [('SIGTERM', 143), ('SIGHUP', 129)])
+def test_other_signals(small_text, interrupted, name, code):
+    number = getattr(signal, name)
+    interrupted(3, number)
+    assert run('--corpus', 'small.txt', *TINY) == code
     _, meta = checkpoint.load('result/small/last.npz')
     assert meta['epoch'] == 0
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_a_closed_terminal_says_so_twice_and_is_saved(small_text, monkeypatch):
+    forward = train.fused.forward
+
+    def closed(*args):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+        return forward(*args)
+    monkeypatch.setattr(train.fused, 'forward', closed)
+    assert run('--corpus', 'small.txt', *TINY) == 129
+    assert run('--resume') == 129
+    assert checkpoint.load_run('result/small/last.npz')[2][checkpoint.STATE + 'iteration'] == 2
 
 
 def test_patience(small_text, capsys):
