@@ -132,6 +132,7 @@ def test_one_update_is_the_optimizers_formula(small_text, name, lr):
     after, _ = checkpoint.load('after/last.npz')
     ids = [meta['vocabulary'].index(word) for word in pathlib.Path('small.txt').read_text().replace('\n', ' <eos> ').split()]
     x, t = numpy.array([[ids[:-1]], [ids[1:]]], 'i').transpose(0, 2, 1)
+    model.cleargrads()
     train.stepwise(model, x, t, 0)[0].backward()
     for (key, param), (_, new) in zip(sorted(model.namedparams()), sorted(after.namedparams())):
         g = param.grad.astype('d')
