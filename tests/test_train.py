@@ -107,7 +107,7 @@ def test_bits_per_character(folder):
 # Cells, layers, optimizers
 
 @pytest.mark.parametrize('options', [['--cell', 'gru', '--layer', 1], ['--cell', 'rnn', '--layer', 3, '--optimizer', 'sgd'],
-                                     ['--layer', 3, '--optimizer', 'rmsprop'], ['--layer', 1, '--lr-decay', 0.1]])
+                                     ['--layer', 3, '--optimizer', 'rmsprop', '--weight-decay', 0.1], ['--layer', 1, '--lr-decay', 0.1]])
 def test_they_are_trained_and_resumed(small_text, failed, options):
     """Two epochs and two more are four; what the run is made of cannot change."""
     argv = ['--corpus', 'small.txt', *TINY, *options, '--lr', 0.1]
@@ -122,11 +122,15 @@ def test_they_are_trained_and_resumed(small_text, failed, options):
             assert 'cannot change' in failed(2, '--resume', 'two', option)
 
 
-@pytest.mark.parametrize('name, lr', [('adam', 0.002), ('rmsprop', 0.002), ('sgd', 1)])
-def test_one_update_is_the_optimizers_formula(small_text, name, lr):
-    """Of one window: the first step of each optimizer, and the default step size."""
+@pytest.mark.parametrize('name, lr, decay', [('adam', 0.002, 0), ('rmsprop', 0.002, 0), ('sgd', 1, 0), ('adam', 0.002, 30), ('sgd', 1, 0.2)])
+def test_one_update_is_the_optimizers_formula(small_text, name, lr, decay):
+    """Of one window: the first step of each optimizer, and the default step size.
+
+    With a decay, weights get smaller by its product with the step size, in proportion to what they were, not to gradients.
+    """
     argv = ['--corpus', 'small.txt', *TINY, '--dropout', 0, '--bproplen', 1000, '--batchsize', 1, '--val-frac', 0,
             '--gradclip', 1e9, '--epoch', 1, '--optimizer', name]
+    argv += ['--weight-decay', decay] if decay else []
     assert run(*argv, '--lr', 0, '--out', 'before') == 0 and run(*argv, '--out', 'after') == 0
     model, meta = checkpoint.load('before/last.npz')
     after, _ = checkpoint.load('after/last.npz')
@@ -138,7 +142,8 @@ def test_one_update_is_the_optimizers_formula(small_text, name, lr):
         g = param.grad.astype('d')
         step = {'sgd': g, 'rmsprop': g / (numpy.sqrt(0.01 * g * g) + 1e-8), 'adam': g / (abs(g) + 1e-8 / 0.001 ** 0.5)}[name]
         clear = abs(g) > 1e-4  # where rounding cannot turn the sign
-        numpy.testing.assert_allclose((new.array - param.array)[clear], -lr * step[clear], rtol=1e-2, atol=1e-5, err_msg=key)
+        expected = (param.array - lr * step) * (1 - lr * decay) - param.array
+        numpy.testing.assert_allclose((new.array - param.array)[clear], expected[clear], rtol=1e-2, atol=1e-5, err_msg=key)
 
 
 def test_the_step_size_decays_when_validation_gets_no_better(small_text):
@@ -326,8 +331,8 @@ def test_same_seed_same_files_in_another_process(trained):
 
 @pytest.mark.gpu
 def test_gpu_learns_what_the_cpu_learns(small_text):
-    run('--corpus', 'small.txt', *TINY, '--dropout', 0)
-    run('--corpus', 'small.txt', *TINY, '--dropout', 0, '--gpu', 0, '--out', 'gpu')
+    run('--corpus', 'small.txt', *TINY, '--dropout', 0, '--weight-decay', 1)
+    run('--corpus', 'small.txt', *TINY, '--dropout', 0, '--weight-decay', 1, '--gpu', 0, '--out', 'gpu')
     for cpu, gpu in zip(entries(pathlib.Path('result/small')), entries(pathlib.Path('gpu'))):
         for name in ('main/loss', 'main/accuracy', 'validation/main/loss'):
             assert gpu[name] == pytest.approx(cpu[name], rel=1e-3)
@@ -558,7 +563,7 @@ def failed(capsys):
 def test_wrong_use(failed, trained):
     assert 'usage: train.py' in failed(2)
     for options in (['--unit', '0'], ['--batchsize', 'x'], ['--val-frac', '1'], ['--lr', 'nan'],
-                    ['--dropout', '1'], ['--epoch', '-1'], ['--level', 'line'], ['--layer', '0'], ['--cell', 'tree'], ['--optimizer', 'x'], ['--lr-decay', '2'],
+                    ['--dropout', '1'], ['--epoch', '-1'], ['--level', 'line'], ['--layer', '0'], ['--cell', 'tree'], ['--optimizer', 'x'], ['--lr-decay', '2'], ['--weight-decay', '-1'],
                     ['--seed', '-1'],
                     ['--corpora', 'x']):
         assert 'error: ' in failed(2, '--corpus', 'small.txt', *options)
