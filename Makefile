@@ -32,12 +32,12 @@ $(INSTALLED): requirements.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements.txt
 	touch $@
 
-$(INSTALLED)-tests: $(INSTALLED) requirements-test.txt requirements-mpi.txt
-	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements-test.txt
+$(INSTALLED)-tests: $(INSTALLED) requirements/test.txt requirements/mpi.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements/test.txt
 	touch $@
 
-$(INSTALLED)-bench: $(INSTALLED) requirements-bench.txt
-	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements-bench.txt
+$(INSTALLED)-bench: $(INSTALLED) requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements/bench.txt
 	touch $@
 
 clean:

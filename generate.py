@@ -16,18 +16,18 @@ import os
 import pathlib
 import sys
 
-import command
+from support import terminal
 
 if __name__ == '__main__':
-    command.quiet_imports()
+    terminal.quiet_imports()
 
 import numpy
 
-import checkpoint
-import corpus
-import modern_chainer
-import music
-from command import number
+from support import checkpoint
+from support import text as corpus
+from support import modern_chainer
+from support import music
+from support.terminal import number
 from write_midi import write_midi
 
 import chainer
@@ -37,7 +37,7 @@ PRIMER = 16  # words of a --primer that are read
 NEAR = 10    # words that --near lists
 
 
-@command.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError)
+@terminal.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError)
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = argparse.ArgumentParser(
@@ -153,7 +153,7 @@ def check(parser, args, outputs):
 
 def refuse(message):
     """Ends the program with one line and exit code 2: it was called in a wrong way."""
-    command.complain('generate.py', message)
+    terminal.complain('generate.py', message)
     sys.exit(2)
 
 
@@ -182,7 +182,7 @@ def write_text(start, texts, cut, args):
     pieces = (piece for n, text in enumerate(texts) for piece in itertools.chain(
         ['\n'] if n else [], written(start, text, cut, args.wakati, args.stop)))
     if args.out:
-        with command.replacing(args.out) as file:
+        with terminal.replacing(args.out) as file:
             file.writelines(piece.encode() for piece in pieces)
     else:
         for piece in pieces:

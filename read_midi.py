@@ -16,7 +16,7 @@ the file stays as it stands there: write_midi.py gives back every byte.
 import argparse
 import sys
 
-import command
+from support import terminal
 
 CHANNEL_NAMES = {0x80: 'note off', 0x90: 'note on', 0xa0: 'key pressure', 0xb0: 'controller',
                  0xc0: 'program', 0xd0: 'channel pressure', 0xe0: 'pitch bend'}
@@ -64,7 +64,7 @@ def read_midi(path, strict=False):
     else, if it is no such file or damaged so that its events cannot be told apart.
     """
     try:
-        with command.opened(path) as file:
+        with terminal.opened(path) as file:
             raw = file.read()
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         raise MidiError(path, None, getattr(error, 'strerror', None) or error) from None
@@ -265,10 +265,10 @@ def describe(chunk):
     return f'{name}: {body.hex(" ")}'.removesuffix(': ')
 
 
-@command.reporting(MidiError)
+@terminal.reporting(MidiError)
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
-    import music  # late: it imports this module
+    from support import music  # late: it imports this module
     parser = argparse.ArgumentParser(prog='read_midi.py', description='Shows what is in a MIDI file.')
     parser.add_argument('file', help='a Standard MIDI File')
     parser.add_argument('--words', action='store_true', help='the pseudo-words of a track, one a line')

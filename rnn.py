@@ -16,7 +16,7 @@ A whole program in the manner of Karpathy's "y = rnn.step(x)":
         y = rnn.step(x)
         x = y.argmax(axis=1)
 """
-import modern_chainer  # noqa: F401  prepares chainer's import
+from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 import chainer.functions as F

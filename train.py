@@ -32,12 +32,12 @@ import time
 import warnings
 import zlib
 
-import command
+from support import terminal
 
 if __name__ == '__main__':
-    command.quiet_imports()
+    terminal.quiet_imports()
 
-import modern_chainer  # noqa: F401  prepares chainer's import
+from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 import filelock
@@ -46,12 +46,12 @@ import numpy
 from chainer import training
 from chainer.training import extensions, triggers
 
-import checkpoint
-import corpus
-import fused
-import mpi
-import music
-from command import number
+from support import checkpoint
+from support import text as corpus
+from support import fused
+from support import parallel
+from support import music
+from support.terminal import number
 from generate import generate, positions, use_device, written
 from rnn import CELLS, RNN
 
@@ -116,7 +116,7 @@ class Updater(training.updaters.StandardUpdater):
         optimizer.update()             # clips the gradients, then makes a step
 
         # Here, so that a GPU has got all of its work before it is asked for a number.
-        loss, accuracy = mpi.mean(self.comm, [float(accum_loss.array), float(accum_accuracy)])
+        loss, accuracy = parallel.mean(self.comm, [float(accum_loss.array), float(accum_accuracy)])
         words = len(x) * streams.batchsize
         self.watch(loss / len(x), words)
         self.sums += loss, accuracy, len(x)
@@ -214,11 +214,11 @@ class Streams(chainer.dataset.Iterator):
     process of comm. With repeat=False one epoch is all.
     """
 
-    def __init__(self, ids, batchsize, bproplen, repeat=True, comm=mpi.Alone()):
+    def __init__(self, ids, batchsize, bproplen, repeat=True, comm=parallel.Alone()):
         self.ids, self.batchsize, self.bproplen, self.repeat = ids, batchsize, bproplen, repeat
         self.length = (len(ids) - 1) // batchsize
         self.size = self.length * batchsize
-        self.comm, self.part = comm, mpi.share(comm, batchsize)
+        self.comm, self.part = comm, parallel.share(comm, batchsize)
         self.rows = self.part.stop - self.part.start
         self.weight = self.rows * comm.size / batchsize
         self.reset()
@@ -451,13 +451,13 @@ def old_run(args):
     return runs[0]
 
 
-@command.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, mpi.MpiError, FloatingPointError)
+@terminal.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, parallel.MpiError, FloatingPointError)
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
-    with contextlib.redirect_stdout(command.Screen(sys.stdout)):
+    with contextlib.redirect_stdout(terminal.Screen(sys.stdout)):
         comm = choose_communicator(argv)
         try:
-            with mpi.quiet(comm):
+            with parallel.quiet(comm):
                 return learn(argv, comm)
         except Exception:
             if comm.rank:  # the first process says it
@@ -469,21 +469,21 @@ def choose_communicator(argv):
     """The processes of this training: those that mpiexec has started, if --mpi is one of the options."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument('--mpi', action='store_true')
-    return mpi.communicator() if parser.parse_known_args(argv)[0].mpi else mpi.Alone()
+    return parallel.communicator() if parser.parse_known_args(argv)[0].mpi else parallel.Alone()
 
 
 def learn(argv, comm):
     """The whole of a run, in each of its processes; returns the exit code."""
     with contextlib.ExitStack() as lock:
-        args, old = mpi.together(comm, lambda: parse(argv))
+        args, old = parallel.together(comm, lambda: parse(argv))
         if comm.size > 1:  # the first process encodes a folder, with a progress bar; the others find it
-            mpi.together(comm, lambda: comm.rank or not in_folder(args) or read_folder(args))
-        updater, val_streams, meta, history, path, test_words = mpi.together(comm, lambda: prepare(args, old, comm, lock))
+            parallel.together(comm, lambda: comm.rank or not in_folder(args) or read_folder(args))
+        updater, val_streams, meta, history, path, test_words = parallel.together(comm, lambda: prepare(args, old, comm, lock))
         done = is_done(updater.epoch, history, args)
         code = 0
         if not done:
             join(updater, meta)
-            with mpi.ending_all(comm):
+            with parallel.ending_all(comm):
                 code = run(make_trainer(updater, val_streams, meta, history, args), args)
     if done:
         print(f'{updater.epoch} epochs are done already; a larger '
@@ -509,7 +509,7 @@ def prepare(args, old, comm, lock):
         ids, notes, n_val = read_folder(args)
         text_sum, vocabulary, about = notes['sum'], notes['vocabulary'], {'kind': 'text', 'cut': notes['cut']}
         for text in notes['left_out']:
-            command.complain('train.py', f'left out: {text}')
+            terminal.complain('train.py', f'left out: {text}')
     else:
         words, n_val, about = read_music(args) if args.midi else read_text(args)
         vocabulary = corpus.make_vocabulary(words, args.min_count, args.vocab_size)
@@ -570,7 +570,7 @@ def prepare(args, old, comm, lock):
         elif path.stat().st_mtime_ns != saved_at:  # before there was the lock
             raise checkpoint.CheckpointError(f'{path}: another training has just written it; start again')
         for name in FILES:  # of a process that was killed
-            command.beside(args.out / name).unlink(missing_ok=True)
+            terminal.beside(args.out / name).unlink(missing_ok=True)
         write_log(args.out, history)  # cannot be written? Better now than after an epoch
         if history:  # a kill may have come between the checkpoint and its picture
             draw_log(args.out, history)
@@ -587,12 +587,12 @@ def join(updater, meta):
                                             updater.get_iterator('main').size, updater.iteration))
     others = [rank for rank, facts in enumerate(read) if facts != read[0]]
     if others:
-        raise mpi.MpiError(f'process {others[0]} has read another text, or another checkpoint, than process 0')
+        raise parallel.MpiError(f'process {others[0]} has read another text, or another checkpoint, than process 0')
     devices = updater.comm.mpi_comm.allgather(model.xp.__name__)
     if len(set(devices)) > 1:
-        raise mpi.MpiError(f'process {devices.index("numpy")} has no GPU, others have one; fewer processes, or no --gpu')
+        raise parallel.MpiError(f'process {devices.index("numpy")} has no GPU, others have one; fewer processes, or no --gpu')
     if model.xp is not numpy and updater.comm.size > 1:
-        updater.comm = mpi.together(updater.comm, lambda: mpi.communicator('pure_nccl'))
+        updater.comm = parallel.together(updater.comm, lambda: parallel.communicator('pure_nccl'))
     updater.comm.bcast_data(model)
 
 
@@ -601,7 +601,7 @@ def clear(out, best):
     best = best.read_bytes() if best and best.is_file() else None
     move_aside(out)
     if best:
-        with command.replacing(out / 'best.npz') as file:
+        with terminal.replacing(out / 'best.npz') as file:
             file.write(best)
 
 
@@ -727,7 +727,7 @@ def cut_streams(ids, n_val, args, comm):
     return train, make_streams(ids[n_train - 1:], args, repeat=False, comm=comm) if n_val else None
 
 
-def make_streams(ids, args, repeat, comm=mpi.Alone()):
+def make_streams(ids, args, repeat, comm=parallel.Alone()):
     """Streams of ids (N,) int32, fewer than --batchsize if the text is short."""
     batchsize = min(args.batchsize, max(1, (len(ids) - 1) // args.bproplen))
     return Streams(ids, batchsize, args.bproplen, repeat, comm)
@@ -774,7 +774,7 @@ def make_trainer(updater, val_streams, meta, history, args):
             if x.size:  # a short text may have fewer streams than there are processes
                 loss, accuracy = updater.forward(reader, x, t, 0)
                 sums = [float(loss.array) * val_streams.weight, float(accuracy) * val_streams.weight]
-            loss, accuracy = mpi.mean(comm, sums)
+            loss, accuracy = parallel.mean(comm, sums)
             chainer.report({'loss': (loss / len(x), len(x)), 'accuracy': (accuracy / len(x), len(x))}, reader)
 
         trainer.extend(extensions.Evaluator(
@@ -875,7 +875,7 @@ def check_finite(updater, log):
 
 def write_log(out, log):
     """Writes the entries of a log (list of dict) as JSON to the file log in the folder `out`."""
-    with command.replacing(out / 'log') as file:
+    with terminal.replacing(out / 'log') as file:
         file.write(json.dumps(log, indent=4).encode())
 
 
@@ -895,7 +895,7 @@ def draw_log(out, log):
     axes.set_ylabel('nats per word')
     axes.grid()
     axes.legend()
-    with command.replacing(out / 'loss.png') as file:
+    with terminal.replacing(out / 'loss.png') as file:
         figure.savefig(file, format='png')
 
 

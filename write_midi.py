@@ -9,7 +9,7 @@ import argparse
 import contextlib
 import sys
 
-import command
+from support import terminal
 from read_midi import vlq_value
 
 
@@ -19,7 +19,7 @@ def write_midi(data, path):
     The file takes the place of an old one only when it is whole.
     """
     raw = to_bytes(data)
-    with command.replacing(path) as file:
+    with terminal.replacing(path) as file:
         file.write(raw)
 
 
@@ -73,10 +73,10 @@ def vlq(value):
     return bytes(quantity)
 
 
-@command.reporting()
+@terminal.reporting()
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
-    import music  # late: it imports this module
+    from support import music  # late: it imports this module
     parser = argparse.ArgumentParser(prog='write_midi.py', description='Makes a MIDI file of pseudo-words.')
     parser.add_argument('words', help='a file of words between spaces or line ends; - is stdin')
     parser.add_argument('out', help='the .mid to write')
@@ -85,7 +85,7 @@ def main(argv=None):
                              '(default: 480 ticks per quarter, 120 quarters per minute)')
     args = parser.parse_args(argv)
     try:
-        with contextlib.nullcontext(sys.stdin.buffer) if args.words == '-' else command.opened(args.words) as file:
+        with contextlib.nullcontext(sys.stdin.buffer) if args.words == '-' else terminal.opened(args.words) as file:
             raw = file.read()
         # PowerShell's > writes UTF-16; what is no text becomes a word that is none
         text = raw.decode('utf-16' if raw[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig', 'replace')

@@ -1,6 +1,6 @@
 """Training in 1, 2 and 4 processes on this machine: the same numbers? how fast? And, computed, in a cluster.
 
-    python bench/mpi.py                   # needs what requirements-mpi.txt lists
+    python bench/mpi.py                   # needs what requirements/mpi.txt lists
     python bench/mpi.py --cluster         # only the computed table
 
 Speed: all defaults on data/holmes.txt; each number of processes in turn, several rounds; each process takes its
@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 import numpy
 
-import checkpoint
+from support import checkpoint
 
 EQUAL = ['--corpus', 'small.txt', '--level', 'char', '--unit', '64', '--batchsize', '4', '--dropout', '0', '--sample-every', '0']
 UPDATES = {'1 of SGD': ['--bproplen', '113', '--epoch', '1', '--optimizer', 'sgd', '--lr', '1'],  # one window in an epoch

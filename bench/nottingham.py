@@ -24,9 +24,9 @@ import train  # first: it prepares chainer's import
 import chainer
 import numpy
 
-import checkpoint
-import corpus
-import music
+from support import checkpoint
+from support import text as corpus
+from support import music
 from rnn import RNN
 
 ORDER = 5

@@ -16,8 +16,8 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy
 
-import command
-import corpus
+from support import terminal
+from support import text as corpus
 
 LENGTHS = {'word': (1, 2, 3, 4, 5, 8), 'char': (2, 4, 8, 12, 16, 24)}  # of n-grams
 SHOWN = 200  # characters of the longest run
@@ -83,14 +83,14 @@ def read(name):
     return corpus.decode(sys.stdin.buffer.read(), 'stdin').replace('\r\n', '\n')
 
 
-@command.reporting(corpus.CorpusError)
+@terminal.reporting(corpus.CorpusError)
 def main(argv=None):
     """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog='novelty.py', description='How much of a text stands word for word in a corpus.')
     parser.add_argument('corpus', help='what was learned: as --corpus of train.py')
     parser.add_argument('texts', nargs='+', metavar='TEXT', help='generated texts: files, - is stdin')
     parser.add_argument('--level', choices=LENGTHS, default='word')
-    parser.add_argument('--val-frac', type=command.number(float, 0, 0.9), default=0.05, metavar='F',
+    parser.add_argument('--val-frac', type=terminal.number(float, 0, 0.9), default=0.05, metavar='F',
                         help='last part of the corpus, for comparison (default: 0.05)')
     args = parser.parse_args(argv)
     text, lengths = corpus.read(args.corpus), LENGTHS[args.level]

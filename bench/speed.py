@@ -88,11 +88,11 @@ def trainers(shape, gpu, who):
         return train_window
 
     if 'this' in who or 'steps' in who:
-        import modern_chainer  # noqa: F401  prepares chainer's import
+        from support import modern_chainer  # noqa: F401  prepares chainer's import
 
         import chainer
 
-        import fused
+        from support import fused
         import train
         from rnn import RNN
     makers = {'this': lambda: chainers(fused.forward), 'torch': pytorchs,
@@ -283,7 +283,7 @@ def main():
         name, *rest = args.call
         call = {'versions': versions, 'memory': memory, 'training': lambda *which: training(*which, args),
                 'generation': lambda: generation(args), 'midi': lambda: midi(args)}[name]
-        import modern_chainer  # noqa: F401  prepares chainer's import
+        from support import modern_chainer  # noqa: F401  prepares chainer's import
         print(json.dumps(call(*rest)))
         return
     result = json.loads(args.table.read_text()) if args.table else run(args)

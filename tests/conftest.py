@@ -1,7 +1,7 @@
 import pathlib
 import signal
 
-import modern_chainer  # noqa: F401  prepares chainer's import
+from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 import numpy

@@ -26,7 +26,8 @@ RUNS = {'text': ['--corpus', 'holmes.txt', '--epoch', '5'],
         'music': ['--midi', 'track1.mid', '--epoch', '5', '--track', 'all']}
 PROGRAM = '''
 import hashlib, sys
-import checkpoint, train
+import train
+from support import checkpoint
 
 notes, save = open(sys.argv.pop(1), 'a'), checkpoint.save
 

@@ -28,9 +28,9 @@ import zipfile
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import corpus      # noqa: E402
+from support import text as corpus      # noqa: E402
 import generate    # noqa: E402
-import music       # noqa: E402
+from support import music       # noqa: E402
 import read_midi   # noqa: E402
 import train       # noqa: E402
 import write_midi  # noqa: E402

@@ -12,11 +12,11 @@ import zipfile
 import numpy
 import pytest
 
-import checkpoint
-import command
+from support import checkpoint
+from support import terminal
 import generate
 import train
-from checkpoint import CheckpointError
+from support.checkpoint import CheckpointError
 from rnn import RNN
 
 META = {'kind': 'text', 'vocabulary': ['a', 'b', '<eos>'], 'cut': 'space', 'options': {'lr': 0.1},
@@ -308,7 +308,7 @@ def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
 
     def full(*args):
         raise OSError(errno.ENOSPC, 'No space left on device')
-    monkeypatch.setattr(command.os, 'fsync', full)
+    monkeypatch.setattr(terminal.os, 'fsync', full)
     with pytest.raises(OSError) as info:
         checkpoint.save(path, model, META)
     assert pathlib.Path(info.value.filename) == path

@@ -9,7 +9,7 @@ import sys
 import mido
 import pytest
 
-import command
+from support import terminal
 import train
 from conftest import TINY
 
@@ -89,12 +89,12 @@ def test_stderr_that_goes_away_is_no_error(japanese):
 @pytest.mark.parametrize('text', ['0', '-1', '1' * 400, 'x', '99999999999999999999'])
 def test_numbers_out_of_bounds(text):
     with pytest.raises((argparse.ArgumentTypeError, ValueError)):
-        command.number(int, 1)(text)
-    assert command.number(int, 1)('2000000000') == 2000000000
+        terminal.number(int, 1)(text)
+    assert terminal.number(int, 1)('2000000000') == 2000000000
 
 
 def test_an_error_is_one_line_whatever_is_in_it(capsys):
-    @command.reporting(ValueError)
+    @terminal.reporting(ValueError)
     def main(argv=None):
         raise ValueError('a\nb\x1b[2Jc\r\u2028ホームズ')
     assert main() == 1
@@ -103,10 +103,10 @@ def test_an_error_is_one_line_whatever_is_in_it(capsys):
 
 
 def test_what_is_no_ordinary_file_is_written_to(tmp_path):
-    with command.replacing('/dev/null') as file:
+    with terminal.replacing('/dev/null') as file:
         file.write(b'x')
     (tmp_path / 'file').write_bytes(b'old')
     (tmp_path / 'link').symlink_to('file')
-    with command.replacing(tmp_path / 'link') as file:
+    with terminal.replacing(tmp_path / 'link') as file:
         file.write(b'new')
     assert (tmp_path / 'link').is_symlink() and (tmp_path / 'file').read_bytes() == b'new'

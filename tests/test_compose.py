@@ -8,9 +8,9 @@ import mido
 import numpy
 import pytest
 
-import checkpoint
+from support import checkpoint
 import generate
-import music
+from support import music
 import train
 import write_midi
 from conftest import TINY

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import corpus
-from corpus import CorpusError
+from support import text as corpus
+from support.text import CorpusError
 
 DASHES = '-' * 55
 AOZORA = f"""坊っちゃん

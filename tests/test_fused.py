@@ -6,11 +6,11 @@ import tracemalloc
 import numpy
 import pytest
 
-import modern_chainer  # noqa: F401  prepares chainer's import
+from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 
-import fused
+from support import fused
 import rnn
 import train
 from rnn import RNN

@@ -3,8 +3,8 @@
 import numpy
 import pytest
 
-import checkpoint
-import corpus
+from support import checkpoint
+from support import text as corpus
 import generate
 import train
 from conftest import TINY

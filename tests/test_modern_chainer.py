@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+SUPPORT = pathlib.Path(__file__).resolve().parents[1] / 'support'
 
 
 def python(code, *options):
-    return subprocess.run([sys.executable, *options, '-c', code], cwd=ROOT, text=True,
+    return subprocess.run([sys.executable, *options, '-c', code], cwd=SUPPORT, text=True,
                           capture_output=True)
 
 

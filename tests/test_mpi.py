@@ -9,8 +9,8 @@ import sys
 import numpy
 import pytest
 
-import checkpoint
-import mpi
+from support import checkpoint
+from support import parallel
 import train
 
 ROOT = pathlib.Path(train.__file__).parent
@@ -160,15 +160,15 @@ def test_a_loss_that_is_no_number_is_said_once(small_text):
 def test_without_mpi4py(small_text, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'mpi4py', None)
     assert train.main([*TINY, '--mpi']) == 1
-    assert 'requirements-mpi.txt' in capsys.readouterr().err
+    assert 'requirements/mpi.txt' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('count', [0, 1, 4, 20])
 @pytest.mark.parametrize('size', [1, 3, 8])
 def test_everything_is_dealt_out_once(count, size):
-    class Process(mpi.Alone):
+    class Process(parallel.Alone):
         def __init__(self, rank):
             self.rank, self.size = rank, size
-    parts = [mpi.share(Process(rank), count) for rank in range(size)]
+    parts = [parallel.share(Process(rank), count) for rank in range(size)]
     assert [i for part in parts for i in range(count)[part]] == list(range(count))
     assert max(part.stop - part.start for part in parts) <= -(-count // size)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import music
+from support import music
 import read_midi
 import write_midi
 from test_read_midi import END, dump, file
@@ -431,7 +431,7 @@ def test_drums_alone_are_silent_without_fluidsynth(folder):
 # The piece of this project
 
 def test_track1_is_what_its_script_makes(folder):
-    from corpus import DATA
+    from support.text import DATA
     script = (DATA / 'make_track1.py').read_text(encoding='utf-8')
     (folder / 'data').mkdir()
     code = compile(script.replace('(HERE.parent)', f'({str(DATA.parent)!r})'), 'make_track1.py', 'exec')

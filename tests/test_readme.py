@@ -30,7 +30,7 @@ def test_hello(folder, capsys):
     """The two commands and the program, as they stand there, the same in both."""
     texts = [(ROOT / name).read_text(encoding='utf-8') for name in ('README.md', 'README.ja.md')]
     commands, other_commands = (re.findall(r'^    python (train|generate)\.py (.*hello.*)$', text, re.M) for text in texts)
-    code, other_code = (re.findall(r'^    import checkpoint\n(?:    .*\n)+', text, re.M) for text in texts)
+    code, other_code = (re.findall(r'^    from support import checkpoint\n(?:    .*\n)+', text, re.M) for text in texts)
     assert commands == other_commands and code == other_code and len(code) == 1
     for program, arguments in commands:
         assert {'train': train, 'generate': generate}[program].main(arguments.split()) == 0

@@ -2,7 +2,7 @@
 import numpy
 import pytest
 
-import modern_chainer  # noqa: F401  prepares chainer's import
+from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 

@@ -13,7 +13,7 @@ import matplotlib.image
 import numpy
 import pytest
 
-import checkpoint
+from support import checkpoint
 import kill
 import train
 from conftest import TINY

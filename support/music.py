@@ -19,7 +19,7 @@ import wave
 
 import numpy
 
-import command
+from support import terminal
 from read_midi import MidiError, read_midi, text_of, vlq_value
 from write_midi import to_bytes, vlq
 
@@ -438,14 +438,14 @@ def write_wav(data, path):
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes((sound * 32767).astype('<i2').tobytes())
-    with command.replacing(path) as file:
+    with terminal.replacing(path) as file:
         file.write(buffer.getvalue())
 
 
 def write_png(data, path):
     """Writes the piano roll of what `to_data` gives; OSError if it cannot be written."""
     figure = piano_roll(data)
-    with command.replacing(path) as file:
+    with terminal.replacing(path) as file:
         figure.savefig(file, format='png')
 
 

@@ -15,11 +15,11 @@ import sys
 import time
 import traceback
 
-import modern_chainer  # noqa: F401  prepares chainer's import
+from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import numpy
 
-import command
+from support import terminal
 
 
 class MpiError(RuntimeError):
@@ -56,7 +56,7 @@ def communicator(name='naive'):
         import chainermn
         return chainermn.create_communicator(name)
     except (ImportError, RuntimeError) as error:
-        needed = '-r requirements-mpi.txt' if name == 'naive' else 'nvidia-nccl-cu12'
+        needed = '-r requirements/mpi.txt' if name == 'naive' else 'nvidia-nccl-cu12'
         raise MpiError(f'--mpi cannot work here: {" ".join(str(error).split())}; pip install {needed} may help') from None
 
 
@@ -112,7 +112,7 @@ def ending_all(comm):
         with contextlib.redirect_stderr(sys.__stderr__):
             if not isinstance(error, (OSError, MemoryError, KeyboardInterrupt)):
                 traceback.print_exception(error)
-            command.complain(os.path.basename(sys.argv[0]),
-                             f'process {comm.rank} of {comm.size}: {command.message_of(error) or repr(error)}')
+            terminal.complain(os.path.basename(sys.argv[0]),
+                             f'process {comm.rank} of {comm.size}: {terminal.message_of(error) or repr(error)}')
         time.sleep(1)  # mpiexec passes on what was written, and an Abort that overtakes it ends that, too
         comm.mpi_comm.Abort(130 if isinstance(error, KeyboardInterrupt) else 1)

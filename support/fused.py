@@ -25,7 +25,7 @@ import os
 import sys
 import threading
 
-import modern_chainer  # noqa: F401  prepares chainer's import
+from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 import numpy

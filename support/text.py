@@ -41,12 +41,12 @@ import numpy
 import tqdm
 import unidic_lite
 
-import command
+from support import terminal
 
 EOS = '<eos>'  # end of a line
 UNK = '<unk>'  # a word rarer than min_count
 
-DATA = pathlib.Path(__file__).resolve().parent / 'data'
+DATA = pathlib.Path(__file__).resolve().parents[1] / 'data'
 ENCODINGS = ('utf-8-sig', 'cp932', 'shift_jis_2004')
 MAX_DOWNLOAD = 64 << 20   # bytes; the longest zip of Aozora Bunko has about 2 MB
 MAX_UNPACKED = 64 << 20   # bytes of all texts of a zip; more is a bomb, or wants a folder
@@ -177,7 +177,7 @@ def _is_text(name):
 
 def _bytes_of(path):
     try:
-        with command.opened(path) as file:
+        with terminal.opened(path) as file:
             return file.read()
     except OSError as error:
         raise CorpusError(f'{path}: {error.strerror}') from None
@@ -511,10 +511,10 @@ def encode_folder(folder, more='', store='.', level='word', encoding=None, min_c
     with filelock.FileLock(store / f'{name}.lock'):
         kept = _kept(target, beside)  # by another process, while this one waited
         if not kept:
-            with command.replacing(target) as file:
+            with terminal.replacing(target) as file:
                 notes = _encode_texts(folder, paths, [size for size, *_ in facts], more, file, level, encoding,
                                       min_count, vocab_size)
-            with command.replacing(beside) as file:
+            with terminal.replacing(beside) as file:
                 file.write(json.dumps(notes).encode())
             kept = numpy.memmap(target, 'i', 'r'), notes
     return kept

@@ -20,12 +20,12 @@ import stat
 import sys
 import zipfile
 
-import modern_chainer  # noqa: F401  prepares chainer's import
+from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import numpy
 from chainer import serializers
 
-import command
+from support import terminal
 from rnn import CELLS, RNN
 
 FORMAT = 1
@@ -59,7 +59,7 @@ def save(path, model, meta, updater=None):
     for name, array in target.items():
         if array.dtype.hasobject:  # would be pickled
             raise TypeError(f'{name} is not a plain array')
-    with command.replacing(path) as file:
+    with terminal.replacing(path) as file:
         numpy.savez(file, **dict(sorted(target.items())))  # Chainer's order changes with Python's hash seed
 
 
@@ -175,7 +175,7 @@ def _arrays(path, *prefixes):
     try:
         if not os.path.isfile(path) and not stat.S_ISDIR(os.stat(path).st_mode):  # a pipe would be waited for
             raise CheckpointError(f'{path}: a pipe or a device, not a file')
-        with command.opened(path) as file, zipfile.ZipFile(file) as archive:
+        with terminal.opened(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             if (any(member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size
                     for member in members)
