@@ -10,6 +10,7 @@
 
 The text goes to stdout; which model wrote it, and the seed, to stderr.
 """
+
 import argparse
 import itertools
 import os
@@ -34,53 +35,109 @@ import chainer
 from chainer.backends import cuda
 
 PRIMER = 16  # words of a --primer that are read
-NEAR = 10    # words that --near lists
+NEAR = 10  # words that --near lists
 
 
-@terminal.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError)
+@terminal.reporting(
+    corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError
+)
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog='generate.py', description='Writes a text or music with a model that train.py has trained.')
-    parser.add_argument('--start', nargs='+', default=[], metavar='WORD',
-                        help='words to begin with; for music a pseudo-word or a pitch, C4 (default: '
-                             'the beginning of a line or piece)')
-    parser.add_argument('--length', type=number(int, 0), metavar='N',
-                        help='new words to write, the start not counted (default: 100; music: 500 '
-                             'at most, about 250 notes)')
-    parser.add_argument('--temperature', type=number(float, 0), default=1.0, metavar='T',
-                        help='below 1 safer choices, above 1 wilder ones, 0 always the '
-                             'likeliest word (default: 1.0, the learned probabilities)')
-    parser.add_argument('--top-k', type=number(int, 0), default=0, metavar='K',
-                        help='choose among the K likeliest words only (default: 0, all)')
-    parser.add_argument('--top-p', type=number(float, 0, 1), default=1.0, metavar='P',
-                        help='choose among the likeliest words that together have '
-                             'probability P (default: 1.0, all)')
-    parser.add_argument('--stop', metavar='WORD',
-                        help='end after this word, 。 or <eos> (a line end) for instance')
-    parser.add_argument('--num', type=number(int, 1), default=1, metavar='N',
-                        help='texts to write, an empty line between them; of music out-1.mid, '
-                             'out-2.mid, ... (default: 1)')
-    parser.add_argument('--seed', type=number(int, 0, 2 ** 32 - 1),
-                        help='the same seed gives the same text (default: random, and printed)')
-    parser.add_argument('--wakati', action='store_true',
-                        help="spaces between all words, the article's form")
+        prog='generate.py',
+        description='Writes a text or music with a model that train.py has trained.',
+    )
+    parser.add_argument(
+        '--start',
+        nargs='+',
+        default=[],
+        metavar='WORD',
+        help='words to begin with; for music a pseudo-word or a pitch, C4 (default: '
+        'the beginning of a line or piece)',
+    )
+    parser.add_argument(
+        '--length',
+        type=number(int, 0),
+        metavar='N',
+        help='new words to write, the start not counted (default: 100; music: 500 '
+        'at most, about 250 notes)',
+    )
+    parser.add_argument(
+        '--temperature',
+        type=number(float, 0),
+        default=1.0,
+        metavar='T',
+        help='below 1 safer choices, above 1 wilder ones, 0 always the '
+        'likeliest word (default: 1.0, the learned probabilities)',
+    )
+    parser.add_argument(
+        '--top-k',
+        type=number(int, 0),
+        default=0,
+        metavar='K',
+        help='choose among the K likeliest words only (default: 0, all)',
+    )
+    parser.add_argument(
+        '--top-p',
+        type=number(float, 0, 1),
+        default=1.0,
+        metavar='P',
+        help='choose among the likeliest words that together have '
+        'probability P (default: 1.0, all)',
+    )
+    parser.add_argument(
+        '--stop', metavar='WORD', help='end after this word, 。 or <eos> (a line end) for instance'
+    )
+    parser.add_argument(
+        '--num',
+        type=number(int, 1),
+        default=1,
+        metavar='N',
+        help='texts to write, an empty line between them; of music out-1.mid, '
+        'out-2.mid, ... (default: 1)',
+    )
+    parser.add_argument(
+        '--seed',
+        type=number(int, 0, 2**32 - 1),
+        help='the same seed gives the same text (default: random, and printed)',
+    )
+    parser.add_argument(
+        '--wakati', action='store_true', help="spaces between all words, the article's form"
+    )
     parser.add_argument('--midi', metavar='FILE', help='compose, and write the music to this .mid')
     parser.add_argument('--wav', metavar='FILE', help='compose, and write the sound to this .wav')
     parser.add_argument('--plot', metavar='FILE', help='compose, and draw a piano roll: a .png')
-    parser.add_argument('--primer', metavar='FILE',
-                        help=f'begin with the first {PRIMER} words of this .mid')
-    parser.add_argument('--no-primer', action='store_true', help='leave the primer out of the result')
-    parser.add_argument('--near', metavar='WORD',
-                        help=f'list the {NEAR} words that the model takes to be most like this one, and write nothing')
-    parser.add_argument('--model', metavar='PATH',
-                        help='a run (folder) or a checkpoint (.npz) (default: newest in result/ '
-                             'of the kind)')
-    parser.add_argument('--best', action='store_true',
-                        help='the model with the best validation instead of the last one')
-    parser.add_argument('--out', metavar='FILE', help='write the text to this file instead of stdout')
-    parser.add_argument('--gpu', type=int, default=-1, metavar='ID',
-                        help='GPU to use (default: -1, the CPU, which is as fast for this)')
+    parser.add_argument(
+        '--primer', metavar='FILE', help=f'begin with the first {PRIMER} words of this .mid'
+    )
+    parser.add_argument(
+        '--no-primer', action='store_true', help='leave the primer out of the result'
+    )
+    parser.add_argument(
+        '--near',
+        metavar='WORD',
+        help=f'list the {NEAR} words that the model takes to be most like this one, and write nothing',
+    )
+    parser.add_argument(
+        '--model',
+        metavar='PATH',
+        help='a run (folder) or a checkpoint (.npz) (default: newest in result/ of the kind)',
+    )
+    parser.add_argument(
+        '--best',
+        action='store_true',
+        help='the model with the best validation instead of the last one',
+    )
+    parser.add_argument(
+        '--out', metavar='FILE', help='write the text to this file instead of stdout'
+    )
+    parser.add_argument(
+        '--gpu',
+        type=int,
+        default=-1,
+        metavar='ID',
+        help='GPU to use (default: -1, the CPU, which is as fast for this)',
+    )
     args = parser.parse_args(argv)
     outputs = [name for name in (args.midi, args.wav, args.plot) if name is not None]
     kind = 'music' if outputs else 'text'
@@ -91,8 +148,14 @@ def main(argv=None):
     if args.near is not None:
         return list_near(model, meta, args)
     if meta['kind'] != kind:
-        refuse(f'{path} is a model of {meta["kind"]}, not of {kind}: ' + (
-            'leave out --midi, --wav and --plot' if kind == 'music' else 'it writes with --midi out.mid'))
+        refuse(
+            f'{path} is a model of {meta["kind"]}, not of {kind}: '
+            + (
+                'leave out --midi, --wav and --plot'
+                if kind == 'music'
+                else 'it writes with --midi out.mid'
+            )
+        )
     if corpus.EOS not in meta['vocabulary']:
         raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {corpus.EOS}')
     vocabulary = meta['vocabulary']
@@ -104,15 +167,24 @@ def main(argv=None):
     use_device(model, args.gpu)
 
     length = args.length if args.length is not None else 500 if kind == 'music' else 100
-    drawn = generate(model, corpus.encode(start or [corpus.EOS], vocabulary), length,
-                     args.num, args.temperature, args.top_k, args.top_p,
-                     forbidden=positions(corpus.UNK, vocabulary),
-                     rng=numpy.random.RandomState(seed))
+    drawn = generate(
+        model,
+        corpus.encode(start or [corpus.EOS], vocabulary),
+        length,
+        args.num,
+        args.temperature,
+        args.top_k,
+        args.top_p,
+        forbidden=positions(corpus.UNK, vocabulary),
+        rng=numpy.random.RandomState(seed),
+    )
     if args.num == 1:
-        texts = [(vocabulary[i] for i, in drawn)]  # written as it is drawn
+        texts = [(vocabulary[i] for (i,) in drawn)]  # written as it is drawn
     else:
-        texts = [[vocabulary[int(i)] for i in ids]
-                 for ids in numpy.reshape(list(drawn), (-1, args.num)).T]
+        texts = [
+            [vocabulary[int(i)] for i in ids]
+            for ids in numpy.reshape(list(drawn), (-1, args.num)).T
+        ]
     if kind == 'music':
         return save_music([] if args.no_primer else start, texts, meta['music'], args)
     write_text(start, texts, meta['cut'], args)
@@ -163,7 +235,11 @@ def list_near(model, meta, args):
     if args.near not in vocabulary:
         words = (start_music if meta['kind'] == 'music' else start_text)(args, meta)
     if len(words) != 1:
-        refuse(f'--near {args.near!r} is not one word to the model but {len(words)}: {" ".join(words)}'.rstrip(': '))
+        refuse(
+            f'--near {args.near!r} is not one word to the model but {len(words)}: {" ".join(words)}'.rstrip(
+                ': '
+            )
+        )
     for i, cosine in nearest(model.l0.W.array, vocabulary.index(words[0]), NEAR):
         print(f'{cosine:6.3f}  {vocabulary[i]}')
     return 0
@@ -179,8 +255,13 @@ def nearest(W, i, n):
 
 def write_text(start, texts, cut, args):
     """Writes the words of texts (lists of str), each after the words `start`, to --out or stdout."""
-    pieces = (piece for n, text in enumerate(texts) for piece in itertools.chain(
-        ['\n'] if n else [], written(start, text, cut, args.wakati, args.stop)))
+    pieces = (
+        piece
+        for n, text in enumerate(texts)
+        for piece in itertools.chain(
+            ['\n'] if n else [], written(start, text, cut, args.wakati, args.stop)
+        )
+    )
     if args.out:
         with terminal.replacing(args.out) as file:
             file.writelines(piece.encode() for piece in pieces)
@@ -197,9 +278,15 @@ def save_music(start, texts, setup, args):
     pieces = [music.to_data([*start, *piece(text, args.stop)], setup) for text in texts]
     silent = [n for n, data in enumerate(pieces, 1) if not any(music.note_counts(data))]
     for n in silent:
-        print(f'generate.py: the model ended piece {n} before its first note; try another --seed or a larger --length',
-              file=sys.stderr)
-    for name, write in ((args.midi, write_midi), (args.wav, music.write_wav), (args.plot, music.write_png)):
+        print(
+            f'generate.py: the model ended piece {n} before its first note; try another --seed or a larger --length',
+            file=sys.stderr,
+        )
+    for name, write in (
+        (args.midi, write_midi),
+        (args.wav, music.write_wav),
+        (args.plot, music.write_png),
+    ):
         for n, data in enumerate(pieces, 1):
             if name is not None and n not in silent:
                 path = pathlib.Path(name)
@@ -257,9 +344,13 @@ def choose_checkpoint(model, best, kind):
             except checkpoint.CheckpointError as error:
                 print(f'left out: {error}', file=sys.stderr)
         else:
-            advice = ('train one: python train.py --midi track1.mid' if kind == 'music' else
-                      f'--midi out.mid composes with {others[0]}' if others else
-                      'train one: python train.py --corpus holmes.txt')
+            advice = (
+                'train one: python train.py --midi track1.mid'
+                if kind == 'music'
+                else f'--midi out.mid composes with {others[0]}'
+                if others
+                else 'train one: python train.py --corpus holmes.txt'
+            )
             raise checkpoint.CheckpointError(f'no model of {kind} below result/; {advice}')
     else:
         path = pathlib.Path(model)
@@ -268,7 +359,9 @@ def choose_checkpoint(model, best, kind):
     if best:
         path = path.with_name('best.npz')
         if not path.exists():
-            raise checkpoint.CheckpointError(f'{path}: no such file; only a run with validation has one')
+            raise checkpoint.CheckpointError(
+                f'{path}: no such file; only a run with validation has one'
+            )
     return path
 
 
@@ -301,16 +394,21 @@ def start_music(args, meta):
             pitches = music.pitch_words(vocabulary)
             words[n] = pitches.get(music.key_of(word))
             if words[n] is None:
-                refuse(f'the model knows no {word!r}; its notes are {" ".join(map(music.name_of, pitches))}, '
-                       f'and its words such as {" ".join([*pitches.values()][:1])}')
+                refuse(
+                    f'the model knows no {word!r}; its notes are {" ".join(map(music.name_of, pitches))}, '
+                    f'and its words such as {" ".join([*pitches.values()][:1])}'
+                )
     if args.primer:
         words = primer(corpus.find(args.primer), meta)
         unknown = [n for n, word in enumerate(words) if word not in vocabulary]
         for n in unknown:
             words[n] = music.nearest(words[n], vocabulary)
         if unknown:
-            print(f'{len(unknown)} of the first {len(words)} words of {args.primer} are new to the model: '
-                  'the nearest that it knows stand for them', file=sys.stderr)
+            print(
+                f'{len(unknown)} of the first {len(words)} words of {args.primer} are new to the model: '
+                'the nearest that it knows stand for them',
+                file=sys.stderr,
+            )
     return words
 
 
@@ -329,14 +427,16 @@ def primer(path, meta):
     return pieces[0][:PRIMER]
 
 
-def generate(model, start, length, num=1, temperature=1.0, top_k=0, top_p=1.0,
-             forbidden=(), rng=numpy.random):
+def generate(
+    model, start, length, num=1, temperature=1.0, top_k=0, top_p=1.0, forbidden=(), rng=numpy.random
+):
     """Yields `length` arrays (num,) of word ids, each drawn from the model.
 
     start: (S,) ids, S >= 1, each fed exactly once; forbidden: ids never drawn;
     rng: a numpy.random.RandomState. See `draw` for the rest. FloatingPointError if the
     weights of the model are so large that it can say nothing.
     """
+
     def step(ids):
         with numpy.errstate(over='ignore', invalid='ignore'):
             return model.step(ids)
@@ -347,7 +447,9 @@ def generate(model, start, length, num=1, temperature=1.0, top_k=0, top_p=1.0,
     for position in range(length):
         logits = numpy.array(cuda.to_cpu(logits), 'd')
         if not numpy.isfinite(logits).all():
-            raise FloatingPointError('the weights of the model are so large that its logits are no numbers')
+            raise FloatingPointError(
+                'the weights of the model are so large that its logits are no numbers'
+            )
         logits[:, list(forbidden)] = -numpy.inf
         ids = draw(logits, temperature, top_k, top_p, rng)
         yield ids
@@ -366,7 +468,7 @@ def draw(logits, temperature, top_k, top_p, rng):
         return logits.argmax(axis=1)
     order = None
     if top_k or top_p < 1:  # sorting is most of the work
-        order = numpy.argsort(-logits, axis=1, kind='stable')[:, :top_k or None]
+        order = numpy.argsort(-logits, axis=1, kind='stable')[:, : top_k or None]
         logits = numpy.take_along_axis(logits, order, axis=1)
     with numpy.errstate(over='ignore'):  # a tiny temperature: -inf, whose exp is 0
         p = numpy.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)

@@ -13,22 +13,43 @@
 Standard MIDI Files 1.0, MIDI Manufacturers Association RP-001. What stands in
 the file stays as it stands there: write_midi.py gives back every byte.
 """
+
 import argparse
 import sys
 
 from support import terminal
 
-CHANNEL_NAMES = {0x80: 'note off', 0x90: 'note on', 0xa0: 'key pressure', 0xb0: 'controller',
-                 0xc0: 'program', 0xd0: 'channel pressure', 0xe0: 'pitch bend'}
-META_NAMES = {0x00: 'sequence number', 0x01: 'text', 0x02: 'copyright', 0x03: 'name',
-              0x04: 'instrument', 0x05: 'lyric', 0x06: 'marker', 0x07: 'cue point',
-              0x20: 'channel prefix', 0x21: 'port', 0x2f: 'end of track', 0x51: 'tempo',
-              0x54: 'SMPTE offset', 0x58: 'time signature', 0x59: 'key signature',
-              0x7f: 'sequencer specific'}
+CHANNEL_NAMES = {
+    0x80: 'note off',
+    0x90: 'note on',
+    0xA0: 'key pressure',
+    0xB0: 'controller',
+    0xC0: 'program',
+    0xD0: 'channel pressure',
+    0xE0: 'pitch bend',
+}
+META_NAMES = {
+    0x00: 'sequence number',
+    0x01: 'text',
+    0x02: 'copyright',
+    0x03: 'name',
+    0x04: 'instrument',
+    0x05: 'lyric',
+    0x06: 'marker',
+    0x07: 'cue point',
+    0x20: 'channel prefix',
+    0x21: 'port',
+    0x2F: 'end of track',
+    0x51: 'tempo',
+    0x54: 'SMPTE offset',
+    0x58: 'time signature',
+    0x59: 'key signature',
+    0x7F: 'sequencer specific',
+}
 
 # Data bytes after a status byte, by its upper half, and after the bare system messages.
-DATA_BYTES = {**dict.fromkeys((0x8, 0x9, 0xa, 0xb, 0xe), 2), 0xc: 1, 0xd: 1}
-SYSTEM_DATA_BYTES = {0xf1: 1, 0xf2: 2, 0xf3: 1}
+DATA_BYTES = {**dict.fromkeys((0x8, 0x9, 0xA, 0xB, 0xE), 2), 0xC: 1, 0xD: 1}
+SYSTEM_DATA_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1}
 
 
 class MidiError(ValueError):
@@ -81,7 +102,7 @@ def parse(raw, path='MIDI', strict=False):
         warnings.append((track, offset, reason))
 
     begin, end = _unwrapped(raw)
-    header = raw[begin:begin + 14]
+    header = raw[begin : begin + 14]
     if header[:4] != b'MThd':
         raise MidiError(path, begin, 'not a Standard MIDI File: no MThd')
     if end - begin < 14:
@@ -90,18 +111,28 @@ def parse(raw, path='MIDI', strict=False):
     if length < 6:
         warn(None, begin + 4, f'MThd of {length} bytes instead of 6')
     at = begin + 8 + max(length, 6)
-    data = {'header': header, 'header_extra': raw[begin + 14:min(at, end)], 'tracks': [], 'alien': [],
-            'rest': b'', 'missing': 0, 'warnings': warnings}
+    data = {
+        'header': header,
+        'header_extra': raw[begin + 14 : min(at, end)],
+        'tracks': [],
+        'alien': [],
+        'rest': b'',
+        'missing': 0,
+        'warnings': warnings,
+    }
     tracks, alien = data['tracks'], data['alien']
 
     while end - at >= 8:
-        kind, length = raw[at:at + 4], int.from_bytes(raw[at + 4:at + 8], 'big')
+        kind, length = raw[at : at + 4], int.from_bytes(raw[at + 4 : at + 8], 'big')
         body = at + 8
         if kind == b'MTrk':
             after = min(body + length, end)
             if length > end - body:
-                warn(len(tracks), at + 4, f'the file ends {length - (end - body)} bytes '
-                                          'before this track does')
+                warn(
+                    len(tracks),
+                    at + 4,
+                    f'the file ends {length - (end - body)} bytes before this track does',
+                )
             tracks.append(_track(raw, at, after, len(tracks), path, warn))
             tracks[-1]['missing'] = length - (after - body)
         elif kind.isascii() and kind.decode().isprintable() and length <= end - body:
@@ -130,8 +161,8 @@ def _unwrapped(raw):
     if raw[:4] == b'RIFF' and raw[8:12] == b'RMID':  # MMA RP-029; its numbers are little-endian
         at = 12
         while len(raw) - at >= 8:
-            length = int.from_bytes(raw[at + 4:at + 8], 'little')
-            if raw[at:at + 4] == b'data':
+            length = int.from_bytes(raw[at + 4 : at + 8], 'little')
+            if raw[at : at + 4] == b'data':
                 return at + 8, min(at + 8 + length, len(raw))
             at += 8 + length + length % 2
     if raw[:1] == b'\0' and raw[128:132] == b'MThd':  # MacBinary: 128 bytes, data, resources
@@ -147,7 +178,7 @@ def _track(raw, at, end, number, path, warn):
     size = end - base
     chunks = []
     append = chunks.append
-    status = None     # the status byte in force
+    status = None  # the status byte in force
     cancelled = True  # a meta event or sysex stood in between
     data_bytes = 0
     finished = False
@@ -155,7 +186,7 @@ def _track(raw, at, end, number, path, warn):
     try:
         while i < size:
             first = i
-            while track[i] > 0x7f:
+            while track[i] > 0x7F:
                 i += 1
             i += 1
             if i - first > 4:
@@ -163,40 +194,52 @@ def _track(raw, at, end, number, path, warn):
             delta = track[first:i]
             byte = track[i]
 
-            if byte < 0xf0:  # a message of a channel
+            if byte < 0xF0:  # a message of a channel
                 running = byte < 0x80
                 if not running:
-                    status = track[i:i + 1]
+                    status = track[i : i + 1]
                     data_bytes = DATA_BYTES[byte >> 4]
                     cancelled = False
                     i += 1
                 elif cancelled:
                     if status is None:
-                        raise MidiError(path, base + i, f'byte {byte:02x} is no status byte, and '
-                                                        'none is in force')
+                        raise MidiError(
+                            path,
+                            base + i,
+                            f'byte {byte:02x} is no status byte, and none is in force',
+                        )
                     warn(number, base + i, 'running status after a meta or system event')
                     cancelled = False
-                body = track[i:i + data_bytes]
+                body = track[i : i + data_bytes]
                 i += data_bytes
                 if i > size:
                     break
                 if not body.isascii():  # some byte is over 127
-                    raise MidiError(path, base + i - data_bytes, f'data bytes {body.hex()}: '
-                                                                 'over 7f')
-                append({'delta': delta, 'status': status, 'meta': b'', 'length': b'', 'body': body,
-                        'running': running})
+                    raise MidiError(
+                        path, base + i - data_bytes, f'data bytes {body.hex()}: over 7f'
+                    )
+                append(
+                    {
+                        'delta': delta,
+                        'status': status,
+                        'meta': b'',
+                        'length': b'',
+                        'body': body,
+                        'running': running,
+                    }
+                )
                 continue
 
-            system = track[i:i + 1]
+            system = track[i : i + 1]
             i += 1
             cancelled = True
             meta = length = b''
-            if byte in (0xff, 0xf0, 0xf7):
-                if byte == 0xff:
-                    meta = track[i:i + 1]
+            if byte in (0xFF, 0xF0, 0xF7):
+                if byte == 0xFF:
+                    meta = track[i : i + 1]
                     i += 1
                 start = i
-                while track[i] > 0x7f:
+                while track[i] > 0x7F:
                     i += 1
                 i += 1
                 length = track[start:i]
@@ -206,14 +249,22 @@ def _track(raw, at, end, number, path, warn):
             else:
                 warn(number, base + i - 1, f'system message {byte:02x} must not stand in a file')
                 n = SYSTEM_DATA_BYTES.get(byte, 0)
-                if not track[i:i + n].isascii():
-                    raise MidiError(path, base + i, f'data bytes {track[i:i + n].hex()}: over 7f')
-            body = track[i:i + n]
+                if not track[i : i + n].isascii():
+                    raise MidiError(path, base + i, f'data bytes {track[i : i + n].hex()}: over 7f')
+            body = track[i : i + n]
             i += n
             if i > size:
                 break
-            append({'delta': delta, 'status': system, 'meta': meta, 'length': length, 'body': body,
-                    'running': False})
+            append(
+                {
+                    'delta': delta,
+                    'status': system,
+                    'meta': meta,
+                    'length': length,
+                    'body': body,
+                    'running': False,
+                }
+            )
             if meta == b'\x2f':
                 finished = True
                 break
@@ -233,7 +284,7 @@ def vlq_value(vlq):
     """The number (int) that a variable-length quantity (bytes) stands for."""
     value = 0
     for byte in vlq:
-        value = value << 7 | byte & 0x7f
+        value = value << 7 | byte & 0x7F
     return value
 
 
@@ -250,13 +301,13 @@ def describe(chunk):
     """What an event is, in words, for instance 'note on, channel 1: 60 64'."""
     status, body = chunk['status'][0], chunk['body']
     numbers = ' '.join(map(str, body))
-    if status < 0xf0:
-        return f'{CHANNEL_NAMES[status & 0xf0]}, channel {status % 16 + 1}: {numbers}'
-    if status != 0xff:
+    if status < 0xF0:
+        return f'{CHANNEL_NAMES[status & 0xF0]}, channel {status % 16 + 1}: {numbers}'
+    if status != 0xFF:
         return f'system {status:02x}: {body.hex(" ")}'
     kind = chunk['meta'][0]
     name = META_NAMES.get(kind, f'meta {kind:02x}')
-    if 0x01 <= kind <= 0x0f:
+    if 0x01 <= kind <= 0x0F:
         return f'{name}: {text_of(body)}'
     if kind == 0x51 and len(body) == 3 and any(body):
         return f'{name}: {60000000 / int.from_bytes(body, "big"):.6g} quarters per minute'
@@ -269,14 +320,27 @@ def describe(chunk):
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     from support import music  # late: it imports this module
-    parser = argparse.ArgumentParser(prog='read_midi.py', description='Shows what is in a MIDI file.')
+
+    parser = argparse.ArgumentParser(
+        prog='read_midi.py', description='Shows what is in a MIDI file.'
+    )
     parser.add_argument('file', help='a Standard MIDI File')
-    parser.add_argument('--words', action='store_true', help='the pseudo-words of a track, one a line')
-    parser.add_argument('--track', type=music.track_option, metavar='N',
-                        help='a track, counted from 0, or all (default: the table: all; '
-                             'the words: the one with most notes)')
-    parser.add_argument('--events', choices=music.EVENTS, default='notes',
-                        help='what becomes a word (default: notes)')
+    parser.add_argument(
+        '--words', action='store_true', help='the pseudo-words of a track, one a line'
+    )
+    parser.add_argument(
+        '--track',
+        type=music.track_option,
+        metavar='N',
+        help='a track, counted from 0, or all (default: the table: all; '
+        'the words: the one with most notes)',
+    )
+    parser.add_argument(
+        '--events',
+        choices=music.EVENTS,
+        default='notes',
+        help='what becomes a word (default: notes)',
+    )
     parser.add_argument('--strict', action='store_true', help='the first warning is an error')
     args = parser.parse_args(argv)
 
@@ -292,8 +356,12 @@ def main(argv=None):
         print(*words, sep='\n')
         return 0
     if args.track not in (None, 'all', *range(len(data['tracks']))):
-        raise MidiError(args.file, None, f'no track {args.track}; it has {len(data["tracks"])}, counted from 0')
-    print(f'format {data["header"][9]}, {len(data["tracks"])} tracks, division {data["header"][12:].hex()}')
+        raise MidiError(
+            args.file, None, f'no track {args.track}; it has {len(data["tracks"])}, counted from 0'
+        )
+    print(
+        f'format {data["header"][9]}, {len(data["tracks"])} tracks, division {data["header"][12:].hex()}'
+    )
     print(f'{"track":>5} {"tick":>9} {"delta":>8}  event')
     for number, track in enumerate(data['tracks']):
         if args.track not in (None, 'all', number):

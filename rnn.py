@@ -16,6 +16,7 @@ A whole program in the manner of Karpathy's "y = rnn.step(x)":
         y = rnn.step(x)
         x = y.argmax(axis=1)
 """
+
 from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
@@ -23,7 +24,11 @@ import chainer.functions as F
 import chainer.links as L
 from chainer import backend
 
-CELLS = {'lstm': 4, 'gru': 3, 'rnn': 1}  # what a layer is made of, and how many units wide its projections are
+CELLS = {
+    'lstm': 4,
+    'gru': 3,
+    'rnn': 1,
+}  # what a layer is made of, and how many units wide its projections are
 
 
 class RNN(chainer.Chain):
@@ -64,7 +69,9 @@ class RNN(chainer.Chain):
         with chainer.using_device(self.device):
             self.state = {
                 name + k: chainer.Variable(self.xp.zeros((batchsize, self.n_units), 'f'))
-                for k, _, _ in self.layers for name in ('ch' if self.cell == 'lstm' else 'h')}
+                for k, _, _ in self.layers
+                for name in ('ch' if self.cell == 'lstm' else 'h')
+            }
 
     def forward(self, x, t=None, dropout_ratio=0.5):
         """Reads one word in each row, moves the state on, predicts the next one.
@@ -105,14 +112,16 @@ class RNN(chainer.Chain):
             self.initialize_state(len(x))
         xp, state = self.xp, {name: variable.array for name, variable in self.state.items()}
         if len(x) != len(state['h1']):
-            raise ValueError(f"{len(x)} words for a state of {len(state['h1'])} rows")
+            raise ValueError(f'{len(x)} words for a state of {len(state["h1"])} rows')
         with chainer.using_device(self.device):
             if self.cell != 'lstm':
                 with chainer.no_backprop_mode(), chainer.using_config('train', False):
                     return self.forward(xp.asarray(x, 'i'))[1]
             h = self.l0.W.array[xp.asarray(x)]
             for k, l_x, l_h in self.layers:
-                gates = h @ l_x.W.array.T + state['h' + k] @ l_h.W.array.T + (l_x.b.array + l_h.b.array)
+                gates = (
+                    h @ l_x.W.array.T + state['h' + k] @ l_h.W.array.T + (l_x.b.array + l_h.b.array)
+                )
                 a, i, f, o = gates.reshape(len(h), -1, 4).transpose(2, 0, 1)
                 state['c' + k] = sigmoid(f) * state['c' + k] + sigmoid(i) * xp.tanh(a)
                 state['h' + k] = h = sigmoid(o) * xp.tanh(state['c' + k])
@@ -138,4 +147,4 @@ def gru(h, from_below, from_before):
 
 
 def sigmoid(x):
-    return backend.get_array_module(x).tanh(x * .5) * .5 + .5
+    return backend.get_array_module(x).tanh(x * 0.5) * 0.5 + 0.5

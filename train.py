@@ -19,6 +19,7 @@ How the text becomes parallel streams, batchsize 3 and bproplen 4 for instance:
     stream 2   o p q r|s t u      update. Streams run on from window to window with
                window 1|window 2  their LSTM state, until the epoch ends.
 """
+
 import argparse
 import contextlib
 import io
@@ -58,13 +59,20 @@ from rnn import CELLS, RNN
 ENCODED = 'result/encoded'  # where the ids of folders of texts are kept
 FILES = ('last.npz', 'best.npz', 'log', 'loss.png')  # what a run leaves in --out
 OPTIMIZERS = {  # with what they call their step size, and a good one
-    'adam': (fused.Adam, 'alpha', 0.002), 'rmsprop': (chainer.optimizers.RMSprop, 'lr', 0.002),
-    'sgd': (chainer.optimizers.SGD, 'lr', 1.)}
+    'adam': (fused.Adam, 'alpha', 0.002),
+    'rmsprop': (chainer.optimizers.RMSprop, 'lr', 0.002),
+    'sgd': (chainer.optimizers.SGD, 'lr', 1.0),
+}
 NOT_SAVED = ('gpu', 'mpi', 'out', 'resume', 'test')  # options of a start, not of a run
-SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]  # Windows lacks the last
+SIGNALS = [
+    getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)
+]  # Windows lacks the last
 AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
 JUMP_WORDS = 500  # the least words whose loss is compared with that before
-TIMES = ('elapsed_time', 'tokens/s')  # in the log, but not in a checkpoint: equal runs write equal ones
+TIMES = (
+    'elapsed_time',
+    'tokens/s',
+)  # in the log, but not in a checkpoint: equal runs write equal ones
 
 
 class Updater(training.updaters.StandardUpdater):
@@ -80,13 +88,13 @@ class Updater(training.updaters.StandardUpdater):
         model = optimizer.target
         super().__init__(streams, optimizer, device=model.device)
         self.step_size, self.dropout_ratio, self.forward = step_size, dropout_ratio, forward
-        self.comm = streams.comm       # the processes
+        self.comm = streams.comm  # the processes
         model.initialize_state(streams.rows)
-        self.state = {}                # of all streams, on the CPU: what `gather` found, or was loaded
-        self.sums = numpy.zeros(3)     # of this epoch: loss, accuracy, steps
+        self.state = {}  # of all streams, on the CPU: what `gather` found, or was loaded
+        self.sums = numpy.zeros(3)  # of this epoch: loss, accuracy, steps
         self.words = self.seconds = 0  # of this epoch, since the program started
-        self.recent = numpy.zeros(2)   # nats and words since `watch` looked for a jump
-        self.usual = 0.                # nats per word, about, that it saw before
+        self.recent = numpy.zeros(2)  # nats and words since `watch` looked for a jump
+        self.usual = 0.0  # nats per word, about, that it saw before
 
     @property
     def lr(self):
@@ -107,13 +115,16 @@ class Updater(training.updaters.StandardUpdater):
             model.initialize_state(streams.rows)
         x, t = self.device.send(streams.next())
         accum_loss, accum_accuracy = self.forward(model, x, t, self.dropout_ratio)
-        if streams.weight != 1:        # the mean over all streams is that over the processes, weighted
-            accum_loss, accum_accuracy = accum_loss * streams.weight, accum_accuracy * streams.weight
+        if streams.weight != 1:  # the mean over all streams is that over the processes, weighted
+            accum_loss, accum_accuracy = (
+                accum_loss * streams.weight,
+                accum_accuracy * streams.weight,
+            )
         model.cleargrads()
         accum_loss.backward()
         accum_loss.unchain_backward()  # the next window keeps the state, not its history
         self.comm.multi_node_mean_grad(model)
-        optimizer.update()             # clips the gradients, then makes a step
+        optimizer.update()  # clips the gradients, then makes a step
 
         # Here, so that a GPU has got all of its work before it is asked for a number.
         loss, accuracy = parallel.mean(self.comm, [float(accum_loss.array), float(accum_accuracy)])
@@ -145,16 +156,23 @@ class Updater(training.updaters.StandardUpdater):
         if not self.usual:
             self.usual = loss
         elif loss > max(2 * self.usual, self.usual + 1):
-            print(f'the loss jumped from {self.usual:.3g} to {loss:.3g} nats per word at {step}; if it stays '
-                  'there, a smaller --lr helps', file=sys.stderr)
+            print(
+                f'the loss jumped from {self.usual:.3g} to {loss:.3g} nats per word at {step}; if it stays '
+                'there, a smaller --lr helps',
+                file=sys.stderr,
+            )
             self.usual = loss  # and warns again only if it goes on to rise
         self.usual += (loss - self.usual) / 20
 
     def gather(self):
         """Collects the state of the streams of all processes, which all have to call this, for `serialize`."""
         model = self.get_optimizer('main').target
-        self.state = {name: numpy.concatenate(self.comm.mpi_comm.allgather(chainer.backends.cuda.to_cpu(variable.array)))
-                      for name, variable in model.state.items()}
+        self.state = {
+            name: numpy.concatenate(
+                self.comm.mpi_comm.allgather(chainer.backends.cuda.to_cpu(variable.array))
+            )
+            for name, variable in model.state.items()
+        }
 
     def serialize(self, serializer):
         """All that the next window depends on, except the weights: `checkpoint` has them. After `gather`.
@@ -176,19 +194,27 @@ class Updater(training.updaters.StandardUpdater):
         keys, position = serializer('random/keys', keys), serializer('random/position', position)
         if isinstance(serializer, chainer.Deserializer):
             if self.iteration != streams.iteration:
-                raise ValueError(f'step {self.iteration}, but epoch {streams.epoch} and word {streams.position}')
+                raise ValueError(
+                    f'step {self.iteration}, but epoch {streams.epoch} and word {streams.position}'
+                )
             if self.lr < 0:
                 raise ValueError(f'step size {self.lr}')
             for name, param in model.namedparams():
                 rule = param.update_rule
-                if rule.t != self.iteration or optimizer.t != self.iteration or any(
-                        (array.shape, array.dtype) != (param.shape, param.dtype) for array in (rule.state or {}).values()):
+                if (
+                    rule.t != self.iteration
+                    or optimizer.t != self.iteration
+                    or any(
+                        (array.shape, array.dtype) != (param.shape, param.dtype)
+                        for array in (rule.state or {}).values()
+                    )
+                ):
                     raise ValueError(f"the optimizer's numbers of {name}")
             if not 0 <= position <= len(keys):  # NumPy would read what lies behind them
                 raise ValueError(f'random number {position}')
             numpy.random.set_state(('MT19937', keys, position))
             if self.comm.rank:  # that state is the first process's; others are sown from it
-                numpy.random.seed([numpy.random.randint(2 ** 32, dtype='u4'), self.comm.rank])
+                numpy.random.seed([numpy.random.randint(2**32, dtype='u4'), self.comm.rank])
             if model.xp is not numpy:  # CuPy's generator cannot be saved, only sown anew
                 model.xp.random.seed(self.iteration + (self.comm.rank << 32))
 
@@ -234,7 +260,7 @@ class Streams(chainer.dataset.Iterator):
         words = numpy.empty((self.rows, steps + 1), 'i')
         for row, stream in zip(words, range(self.part.start, self.part.stop)):
             start = stream * self.length + self.position
-            row[:] = self.ids[start:start + steps + 1]
+            row[:] = self.ids[start : start + steps + 1]
         window = numpy.stack([words[:, :-1].T, words[:, 1:].T])
         self.position += self.bproplen
         self.is_new_epoch = self.position >= self.length
@@ -250,7 +276,7 @@ class Streams(chainer.dataset.Iterator):
 
     @property
     def previous_epoch_detail(self):
-        return max(0., self.epoch_detail - self.bproplen / self.length)
+        return max(0.0, self.epoch_detail - self.bproplen / self.length)
 
     @property
     def iteration(self):
@@ -261,8 +287,11 @@ class Streams(chainer.dataset.Iterator):
         """ValueError if what was loaded cannot be where such streams stand."""
         for name in ('epoch', 'position', 'is_new_epoch'):
             setattr(self, name, serializer(name, getattr(self, name)))
-        if (self.epoch < 0 or self.position not in range(0, self.length, self.bproplen)
-                or self.is_new_epoch != (self.epoch > 0 and self.position == 0)):
+        if (
+            self.epoch < 0
+            or self.position not in range(0, self.length, self.bproplen)
+            or self.is_new_epoch != (self.epoch > 0 and self.position == 0)
+        ):
             raise ValueError(f'epoch {self.epoch}, word {self.position} of {self.length}')
 
 
@@ -272,109 +301,253 @@ def parse(argv):
     A resumed run takes its options from the checkpoint; those given again replace them.
     """
     parser = argparse.ArgumentParser(
-        prog='train.py', description="Trains the article's network on a text or on music.",
-        epilog='Options of a resumed run come from its checkpoint, except those given anew.')
+        prog='train.py',
+        description="Trains the article's network on a text or on music.",
+        epilog='Options of a resumed run come from its checkpoint, except those given anew.',
+    )
     source = parser.add_mutually_exclusive_group()
-    source.add_argument('--corpus', metavar='SOURCE',
-                        help='text to learn: a file, a folder of .txt, a .zip or an http(s) '
-                             'address; a bare name is also looked up in data/')
-    source.add_argument('--midi', metavar='FILE', nargs='+',
-                        help='music to learn: .mid files or folders of them; a bare name is '
-                             'also looked up in data/')
-    parser.add_argument('--gpu', type=int, default=-1, metavar='ID',
-                        help='GPU to use (default: -1, the CPU); with --mpi that of the first process of a machine, '
-                             'the second takes the next')
-    parser.add_argument('--mpi', action='store_true',
-                        help='train in all processes that mpiexec has started, each with some of the streams')
+    source.add_argument(
+        '--corpus',
+        metavar='SOURCE',
+        help='text to learn: a file, a folder of .txt, a .zip or an http(s) '
+        'address; a bare name is also looked up in data/',
+    )
+    source.add_argument(
+        '--midi',
+        metavar='FILE',
+        nargs='+',
+        help='music to learn: .mid files or folders of them; a bare name is '
+        'also looked up in data/',
+    )
+    parser.add_argument(
+        '--gpu',
+        type=int,
+        default=-1,
+        metavar='ID',
+        help='GPU to use (default: -1, the CPU); with --mpi that of the first process of a machine, '
+        'the second takes the next',
+    )
+    parser.add_argument(
+        '--mpi',
+        action='store_true',
+        help='train in all processes that mpiexec has started, each with some of the streams',
+    )
     # The figures below are best validation perplexities on the article's book, 60,746 tokens,
     # with --stepwise; other random numbers give others, by some units.
     # After 40 its words are well known, the article's "well converged": training perplexity 16.
-    parser.add_argument('--epoch', '-e', type=number(int, 1), default=40, metavar='N',
-                        help='times to read the text (default: 40)')
+    parser.add_argument(
+        '--epoch',
+        '-e',
+        type=number(int, 1),
+        default=40,
+        metavar='N',
+        help='times to read the text (default: 40)',
+    )
     # 280 with 256, 297 with 128.
-    parser.add_argument('--unit', '-u', type=number(int, 1), default=256, metavar='N',
-                        help='width of the embedding and of all layers (default: 256)')
+    parser.add_argument(
+        '--unit',
+        '-u',
+        type=number(int, 1),
+        default=256,
+        metavar='N',
+        help='width of the embedding and of all layers (default: 256)',
+    )
     # The article's two; it wished for more.
-    parser.add_argument('--layer', type=number(int, 1, 99), default=2, metavar='N',
-                        help='recurrent layers, each above the other (default: 2)')
-    parser.add_argument('--cell', choices=CELLS, default='lstm',
-                        help="what the layers are: LSTMs, or, in the article's slow loop, GRUs or the plain "
-                             'h = tanh(W_hh h + W_xh x) (default: lstm)')
+    parser.add_argument(
+        '--layer',
+        type=number(int, 1, 99),
+        default=2,
+        metavar='N',
+        help='recurrent layers, each above the other (default: 2)',
+    )
+    parser.add_argument(
+        '--cell',
+        choices=CELLS,
+        default='lstm',
+        help="what the layers are: LSTMs, or, in the article's slow loop, GRUs or the plain "
+        'h = tanh(W_hh h + W_xh x) (default: lstm)',
+    )
     # 20 and 35 are those of Zaremba et al. 2014 and of Chainer's ptb example. 50 streams save a
     # quarter of the time of an epoch, but learn less in it: 291 after six against 280 after four.
-    parser.add_argument('--batchsize', '-b', type=number(int, 1), default=20, metavar='B',
-                        help='minibatch: parallel streams; more are faster, fewer learn more in an epoch '
-                             '(default: 20)')
-    parser.add_argument('--bproplen', '-l', type=number(int, 1), default=35, metavar='T',
-                        help='words of a window, how far errors flow back (truncated BPTT) (default: 35)')
+    parser.add_argument(
+        '--batchsize',
+        '-b',
+        type=number(int, 1),
+        default=20,
+        metavar='B',
+        help='minibatch: parallel streams; more are faster, fewer learn more in an epoch '
+        '(default: 20)',
+    )
+    parser.add_argument(
+        '--bproplen',
+        '-l',
+        type=number(int, 1),
+        default=35,
+        metavar='T',
+        help='words of a window, how far errors flow back (truncated BPTT) (default: 35)',
+    )
     # The article's. Less validates better (249 with 0.3, 228 with 0.2, 211 with none), but such
     # models stumble over a start word that they read with a fresh state, and that is how we write.
-    parser.add_argument('--dropout', type=number(float, 0, 0.99), default=0.5, metavar='P',
-                        help='dropout: share of the projections left out while training (default: 0.5)')
+    parser.add_argument(
+        '--dropout',
+        type=number(float, 0, 0.99),
+        default=0.5,
+        metavar='P',
+        help='dropout: share of the projections left out while training (default: 0.5)',
+    )
     # As in Chainer's ptb example; it bounds the gradient of the loss summed over a window.
-    parser.add_argument('--gradclip', '-c', type=number(float, 0), default=5., metavar='NORM',
-                        help='gradient clipping: longest gradient, by its global norm (default: 5)')
+    parser.add_argument(
+        '--gradclip',
+        '-c',
+        type=number(float, 0),
+        default=5.0,
+        metavar='NORM',
+        help='gradient clipping: longest gradient, by its global norm (default: 5)',
+    )
     # The article's, and that of char-rnn, and that of Zaremba et al. 2014.
-    parser.add_argument('--optimizer', choices=OPTIMIZERS, default='adam',
-                        help='what makes a step of a gradient (default: adam)')
+    parser.add_argument(
+        '--optimizer',
+        choices=OPTIMIZERS,
+        default='adam',
+        help='what makes a step of a gradient (default: adam)',
+    )
     # Of Adam, 280 with 0.002 after four epochs, 282 with 0.001 after five, 303 with 0.004. char-rnn has
     # 0.002 for RMSprop; Zaremba et al. 2014 and Chainer's ptb example 1 for SGD, with loss and clipping as here.
-    parser.add_argument('--lr', type=number(float, 0), metavar='A',
-                        help='step size of the optimizer (default: 0.002; sgd: 1)')
+    parser.add_argument(
+        '--lr',
+        type=number(float, 0),
+        metavar='A',
+        help='step size of the optimizer (default: 0.002; sgd: 1)',
+    )
     # For --level char on a megabyte, where it is what regularises: 1.44 nats instead of 1.48, see the README.
-    parser.add_argument('--weight-decay', type=number(float, 0), default=0., metavar='R',
-                        help='after each step, weights lose the share R times the step size (default: 0)')
-    parser.add_argument('--lr-decay', type=number(float, 0, 1), default=1., metavar='F',
-                        help='factor of the step size after each epoch without better validation '
-                             '(default: 1, it stays)')
+    parser.add_argument(
+        '--weight-decay',
+        type=number(float, 0),
+        default=0.0,
+        metavar='R',
+        help='after each step, weights lose the share R times the step size (default: 0)',
+    )
+    parser.add_argument(
+        '--lr-decay',
+        type=number(float, 0, 1),
+        default=1.0,
+        metavar='F',
+        help='factor of the step size after each epoch without better validation '
+        '(default: 1, it stays)',
+    )
     # Enough words for a steady figure, few enough not to be missed in training.
-    parser.add_argument('--val-frac', type=number(float, 0, 0.9), default=0.05, metavar='F',
-                        help='last part of the text, kept for validation (default: 0.05)')
-    parser.add_argument('--valid', metavar='SOURCE',
-                        help='text, or music, for validation, instead of the last part')
-    parser.add_argument('--test', metavar='SOURCE',
-                        help='text, or music, to try the trained model on: prints loss, perplexity and, of a text, '
-                             'bits per character; with --resume and no epochs left, alone')
+    parser.add_argument(
+        '--val-frac',
+        type=number(float, 0, 0.9),
+        default=0.05,
+        metavar='F',
+        help='last part of the text, kept for validation (default: 0.05)',
+    )
+    parser.add_argument(
+        '--valid', metavar='SOURCE', help='text, or music, for validation, instead of the last part'
+    )
+    parser.add_argument(
+        '--test',
+        metavar='SOURCE',
+        help='text, or music, to try the trained model on: prints loss, perplexity and, of a text, '
+        'bits per character; with --resume and no epochs left, alone',
+    )
     # Off: the article wants a model that knows its text; best.npz keeps the other one.
-    parser.add_argument('--patience', type=number(int, 0), default=0, metavar='N',
-                        help='stop after N epochs without better validation (default: 0, never)')
-    parser.add_argument('--level', choices=('word', 'char'), default='word',
-                        help="what a word is: MeCab's or between spaces, or one character "
-                             '(default: word)')
+    parser.add_argument(
+        '--patience',
+        type=number(int, 0),
+        default=0,
+        metavar='N',
+        help='stop after N epochs without better validation (default: 0, never)',
+    )
+    parser.add_argument(
+        '--level',
+        choices=('word', 'char'),
+        default='word',
+        help="what a word is: MeCab's or between spaces, or one character (default: word)",
+    )
     # 1: a small book can spare no word, and <unk> is never written.
-    parser.add_argument('--min-count', type=number(int, 1), default=1, metavar='N',
-                        help='words that occur less often become <unk> (default: 1)')
+    parser.add_argument(
+        '--min-count',
+        type=number(int, 1),
+        default=1,
+        metavar='N',
+        help='words that occur less often become <unk> (default: 1)',
+    )
     # 0: all. The output layer has one row for each, so that very many are slow and take memory.
-    parser.add_argument('--vocab-size', type=number(int, 0), default=0, metavar='N',
-                        help='the N most frequent words, others become <unk> (default: 0, all)')
+    parser.add_argument(
+        '--vocab-size',
+        type=number(int, 0),
+        default=0,
+        metavar='N',
+        help='the N most frequent words, others become <unk> (default: 0, all)',
+    )
     # One voice is what the article learnt, and the one with most notes is seldom a bad one.
-    parser.add_argument('--track', type=music.track_option, metavar='N',
-                        help='track to learn of each MIDI file, counted from 0, or all, merged '
-                             '(default: the one with most notes)')
-    parser.add_argument('--events', choices=music.EVENTS,
-                        help='what becomes a word: notes, or performance, which also has programs, '
-                             'controllers, pedals and pitch bends (default: notes)')
-    parser.add_argument('--transpose', type=number(int, -127, 127), nargs=2, metavar=('A', 'B'),
-                        help='learn the music also transposed by A to B semitones; an epoch takes '
-                             'as many times longer')
-    parser.add_argument('--stepwise', action=argparse.BooleanOptionalAction, default=False,
-                        help="the article's loop, word by word: slower, with other random numbers for "
-                             'dropout (default: off)')
+    parser.add_argument(
+        '--track',
+        type=music.track_option,
+        metavar='N',
+        help='track to learn of each MIDI file, counted from 0, or all, merged '
+        '(default: the one with most notes)',
+    )
+    parser.add_argument(
+        '--events',
+        choices=music.EVENTS,
+        help='what becomes a word: notes, or performance, which also has programs, '
+        'controllers, pedals and pitch bends (default: notes)',
+    )
+    parser.add_argument(
+        '--transpose',
+        type=number(int, -127, 127),
+        nargs=2,
+        metavar=('A', 'B'),
+        help='learn the music also transposed by A to B semitones; an epoch takes '
+        'as many times longer',
+    )
+    parser.add_argument(
+        '--stepwise',
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="the article's loop, word by word: slower, with other random numbers for "
+        'dropout (default: off)',
+    )
     parser.add_argument('--encoding', help='encoding of the text (default: UTF-8, else Shift_JIS)')
     # Fixed, so that two readers who compare notes see the same numbers.
-    parser.add_argument('--seed', type=number(int, 0, 2 ** 32 - 1), default=0, metavar='N',
-                        help='same seed, same machine, same result (default: 0)')
-    parser.add_argument('--sample-every', type=number(int, 0), default=5, metavar='N',
-                        help="epochs between samples of the model's writing (default: 5; 0: none)")
-    parser.add_argument('--out', '-o', metavar='FOLDER',
-                        help='where the run is kept (default: result/NAME of the corpus)')
-    parser.add_argument('--resume', '-r', nargs='?', const='', metavar='PATH',
-                        help='go on with a run: its folder or last.npz '
-                             '(default: the one in --out or of --corpus, else the newest)')
+    parser.add_argument(
+        '--seed',
+        type=number(int, 0, 2**32 - 1),
+        default=0,
+        metavar='N',
+        help='same seed, same machine, same result (default: 0)',
+    )
+    parser.add_argument(
+        '--sample-every',
+        type=number(int, 0),
+        default=5,
+        metavar='N',
+        help="epochs between samples of the model's writing (default: 5; 0: none)",
+    )
+    parser.add_argument(
+        '--out',
+        '-o',
+        metavar='FOLDER',
+        help='where the run is kept (default: result/NAME of the corpus)',
+    )
+    parser.add_argument(
+        '--resume',
+        '-r',
+        nargs='?',
+        const='',
+        metavar='PATH',
+        help='go on with a run: its folder or last.npz '
+        '(default: the one in --out or of --corpus, else the newest)',
+    )
     args = parser.parse_args(argv)
     if args.resume is None:
         if not args.corpus and not args.midi:
-            parser.error('what shall it learn? for instance --corpus holmes.txt or --midi track1.mid')
+            parser.error(
+                'what shall it learn? for instance --corpus holmes.txt or --midi track1.mid'
+            )
         check(parser, args)
         args.out = default_out(args)
         return args, None
@@ -388,21 +561,43 @@ def parse(argv):
     if not sane(**sources):
         raise checkpoint.CheckpointError(f'{path}: it does not say what it learned')
     parser.set_defaults(**sources)
-    saved = [f'--{name.replace("_", "-")}' + ('' if value is True else f'={value}')
-             for name, value in meta['options'].items()
-             if value is not None and value is not False and name in vars(args) and name not in {*sources, *NOT_SAVED}]
+    saved = [
+        f'--{name.replace("_", "-")}' + ('' if value is True else f'={value}')
+        for name, value in meta['options'].items()
+        if value is not None
+        and value is not False
+        and name in vars(args)
+        and name not in {*sources, *NOT_SAVED}
+    ]
     lr_is_new = args.lr is not None
     with contextlib.redirect_stderr(io.StringIO()):
         try:
             parser.parse_args(saved)
         except SystemExit:
-            raise checkpoint.CheckpointError(f'{path}: its options are none of this program') from None
+            raise checkpoint.CheckpointError(
+                f'{path}: its options are none of this program'
+            ) from None
     args = parser.parse_args(saved + (sys.argv[1:] if argv is None else list(argv)))
     if args.corpus and args.midi:
         parser.error(f'{path} is a run with --{"corpus" if sources["corpus"] else "midi"}')
     check(parser, args)
-    for name in ('unit', 'layer', 'cell', 'batchsize', 'bproplen', 'optimizer', 'level', 'min_count', 'vocab_size', 'val_frac', 'valid',
-                 'seed', 'track', 'events', 'transpose'):
+    for name in (
+        'unit',
+        'layer',
+        'cell',
+        'batchsize',
+        'bproplen',
+        'optimizer',
+        'level',
+        'min_count',
+        'vocab_size',
+        'val_frac',
+        'valid',
+        'seed',
+        'track',
+        'events',
+        'transpose',
+    ):
         old = meta['options'].get(name, parser.get_default(name))
         if getattr(args, name) != old:
             parser.error(f'--{name.replace("_", "-")} is {old} in {path} and cannot change now')
@@ -432,8 +627,15 @@ def sane(corpus, midi, transpose, valid):
     if midi is None:
         return isinstance(corpus, str) and corpus != '' and transpose is None
     steps = [] if transpose is None else transpose
-    return (corpus is None and isinstance(midi, list) and midi and all(isinstance(name, str) for name in midi)
-            and isinstance(steps, list) and len(steps) in (0, 2) and all(type(step) is int and abs(step) < 128 for step in steps))
+    return (
+        corpus is None
+        and isinstance(midi, list)
+        and midi
+        and all(isinstance(name, str) for name in midi)
+        and isinstance(steps, list)
+        and len(steps) in (0, 2)
+        and all(type(step) is int and abs(step) < 128 for step in steps)
+    )
 
 
 def default_out(args):
@@ -451,7 +653,13 @@ def old_run(args):
     return runs[0]
 
 
-@terminal.reporting(corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, parallel.MpiError, FloatingPointError)
+@terminal.reporting(
+    corpus.CorpusError,
+    music.MusicError,
+    checkpoint.CheckpointError,
+    parallel.MpiError,
+    FloatingPointError,
+)
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     with contextlib.redirect_stdout(terminal.Screen(sys.stdout)):
@@ -476,9 +684,13 @@ def learn(argv, comm):
     """The whole of a run, in each of its processes; returns the exit code."""
     with contextlib.ExitStack() as lock:
         args, old = parallel.together(comm, lambda: parse(argv))
-        if comm.size > 1:  # the first process encodes a folder, with a progress bar; the others find it
+        if (
+            comm.size > 1
+        ):  # the first process encodes a folder, with a progress bar; the others find it
             parallel.together(comm, lambda: comm.rank or not in_folder(args) or read_folder(args))
-        updater, val_streams, meta, history, path, test_words = parallel.together(comm, lambda: prepare(args, old, comm, lock))
+        updater, val_streams, meta, history, path, test_words = parallel.together(
+            comm, lambda: prepare(args, old, comm, lock)
+        )
         done = is_done(updater.epoch, history, args)
         code = 0
         if not done:
@@ -486,8 +698,10 @@ def learn(argv, comm):
             with parallel.ending_all(comm):
                 code = run(make_trainer(updater, val_streams, meta, history, args), args)
     if done:
-        print(f'{updater.epoch} epochs are done already; a larger '
-              f'{"--epoch" if updater.epoch >= args.epoch else "--patience"} goes on')
+        print(
+            f'{updater.epoch} epochs are done already; a larger '
+            f'{"--epoch" if updater.epoch >= args.epoch else "--patience"} goes on'
+        )
     if args.test and not code and not comm.rank:
         last = path if done else args.out / 'last.npz'
         for path in (last, last.with_name('best.npz')):
@@ -501,13 +715,21 @@ def prepare(args, old, comm, lock):
 
     Returns (Updater, Streams to validate or None, meta, history, path of the old last.npz or None, words of --test).
     """
-    source = args.corpus or args.midi[0] + (f' and {len(args.midi) - 1} more' if args.midi[1:] else '')
+    source = args.corpus or args.midi[0] + (
+        f' and {len(args.midi) - 1} more' if args.midi[1:] else ''
+    )
     if old:  # before anything is read or fetched that the old run, perhaps a stranger's, names
-        print(f'going on with {old[3]} after epoch {old[1]["epoch"]}, which learned from {source}'
-              + (f' and is validated on {args.valid}' if args.valid else ''))
+        print(
+            f'going on with {old[3]} after epoch {old[1]["epoch"]}, which learned from {source}'
+            + (f' and is validated on {args.valid}' if args.valid else '')
+        )
     if in_folder(args):
         ids, notes, n_val = read_folder(args)
-        text_sum, vocabulary, about = notes['sum'], notes['vocabulary'], {'kind': 'text', 'cut': notes['cut']}
+        text_sum, vocabulary, about = (
+            notes['sum'],
+            notes['vocabulary'],
+            {'kind': 'text', 'cut': notes['cut']},
+        )
         for text in notes['left_out']:
             terminal.complain('train.py', f'left out: {text}')
     else:
@@ -515,17 +737,26 @@ def prepare(args, old, comm, lock):
         vocabulary = corpus.make_vocabulary(words, args.min_count, args.vocab_size)
         ids = corpus.encode(words, vocabulary)
         text_sum = zlib.crc32(ids)
-    test_words = words_of(args.test, about, args) if args.test else None  # cannot be read? Better now than after hours
+    test_words = (
+        words_of(args.test, about, args) if args.test else None
+    )  # cannot be read? Better now than after hours
     ratio = len(vocabulary) / len(ids)
-    print(f'{source}: {len(ids):,} tokens, {len(vocabulary):,} types, {ratio:.3f} types per token'
-          + (f', cut by {about["cut"]}' if args.corpus else ''))
+    print(
+        f'{source}: {len(ids):,} tokens, {len(vocabulary):,} types, {ratio:.3f} types per token'
+        + (f', cut by {about["cut"]}' if args.corpus else '')
+    )
     if args.midi and ratio > music.IRREGULAR:
-        print('so many different words can only be learnt by heart; '
-              + ('--events notes, ' if args.events == 'performance' else '')
-              + 'another --track, a score instead of a recording, or several files have more in common')
-    meta = {**about, 'vocabulary': vocabulary, 'text_sum': text_sum,
-            'options': {name: value for name, value in vars(args).items()
-                        if name not in NOT_SAVED}}
+        print(
+            'so many different words can only be learnt by heart; '
+            + ('--events notes, ' if args.events == 'performance' else '')
+            + 'another --track, a score instead of a recording, or several files have more in common'
+        )
+    meta = {
+        **about,
+        'vocabulary': vocabulary,
+        'text_sum': text_sum,
+        'options': {name: value for name, value in vars(args).items() if name not in NOT_SAVED},
+    }
 
     numpy.random.seed(args.seed)
     path = None
@@ -544,9 +775,11 @@ def prepare(args, old, comm, lock):
         model.xp.random.seed(args.seed + (comm.rank << 32))
 
     streams, val_streams = cut_streams(ids, n_val, args, comm)
-    print(f'{model.count_params():,} parameters; {streams.size:,} words to learn, in '
-          f'{streams.batchsize} streams{f" of {comm.size} processes" * (comm.size > 1)}; '
-          f'{val_streams.size if val_streams else 0:,} to validate')
+    print(
+        f'{model.count_params():,} parameters; {streams.size:,} words to learn, in '
+        f'{streams.batchsize} streams{f" of {comm.size} processes" * (comm.size > 1)}; '
+        f'{val_streams.size if val_streams else 0:,} to validate'
+    )
     if not val_streams and (args.patience or args.lr_decay < 1):
         print('without validation --patience and --lr-decay do nothing', file=sys.stderr)
     updater = make_updater(model, streams, args)
@@ -554,21 +787,28 @@ def prepare(args, old, comm, lock):
     if old:
         checkpoint.resume(path, state, updater)
         if updater.epoch != old_meta['epoch']:
-            raise checkpoint.CheckpointError(f'{path}: epoch {old_meta["epoch"]} and {updater.epoch}')
+            raise checkpoint.CheckpointError(
+                f'{path}: epoch {old_meta["epoch"]} and {updater.epoch}'
+            )
         history = timed(old_meta['history'], path.with_name('log'))
 
     own = old and path.resolve() == (args.out / 'last.npz').resolve()
     if not comm.rank and (own or not is_done(updater.epoch, history, args)):
         args.out.mkdir(parents=True, exist_ok=True)
         try:
-            lock.enter_context(filelock.FileLock(args.out / '.lock', blocking=False))  # gone with the process, however it ends
+            lock.enter_context(
+                filelock.FileLock(args.out / '.lock', blocking=False)
+            )  # gone with the process, however it ends
         except filelock.Timeout:
             raise checkpoint.CheckpointError(
-                f'{args.out}: another training is going on in this folder; --out takes another one') from None
+                f'{args.out}: another training is going on in this folder; --out takes another one'
+            ) from None
         if not own:
             clear(args.out, path.with_name('best.npz') if old else None)
         elif path.stat().st_mtime_ns != saved_at:  # before there was the lock
-            raise checkpoint.CheckpointError(f'{path}: another training has just written it; start again')
+            raise checkpoint.CheckpointError(
+                f'{path}: another training has just written it; start again'
+            )
         for name in FILES:  # of a process that was killed
             terminal.beside(args.out / name).unlink(missing_ok=True)
         write_log(args.out, history)  # cannot be written? Better now than after an epoch
@@ -583,14 +823,24 @@ def join(updater, meta):
     MpiError if they have not read the same text and the same checkpoint, or only some have a GPU.
     """
     model = updater.get_optimizer('main').target
-    read = updater.comm.mpi_comm.allgather((meta['text_sum'], zlib.crc32(json.dumps(meta['vocabulary']).encode()),
-                                            updater.get_iterator('main').size, updater.iteration))
+    read = updater.comm.mpi_comm.allgather(
+        (
+            meta['text_sum'],
+            zlib.crc32(json.dumps(meta['vocabulary']).encode()),
+            updater.get_iterator('main').size,
+            updater.iteration,
+        )
+    )
     others = [rank for rank, facts in enumerate(read) if facts != read[0]]
     if others:
-        raise parallel.MpiError(f'process {others[0]} has read another text, or another checkpoint, than process 0')
+        raise parallel.MpiError(
+            f'process {others[0]} has read another text, or another checkpoint, than process 0'
+        )
     devices = updater.comm.mpi_comm.allgather(model.xp.__name__)
     if len(set(devices)) > 1:
-        raise parallel.MpiError(f'process {devices.index("numpy")} has no GPU, others have one; fewer processes, or no --gpu')
+        raise parallel.MpiError(
+            f'process {devices.index("numpy")} has no GPU, others have one; fewer processes, or no --gpu'
+        )
     if model.xp is not numpy and updater.comm.size > 1:
         updater.comm = parallel.together(updater.comm, lambda: parallel.communicator('pure_nccl'))
     updater.comm.bcast_data(model)
@@ -629,14 +879,26 @@ def test(path, words, args):
             nats += float(choose_forward(model, args)(model, x, t, 0)[0].array) * streams.batchsize
     loss = nats / streams.size
     if not math.isfinite(loss):
-        raise FloatingPointError(f'{path}: the weights of the model are so large that the loss is {loss}')
+        raise FloatingPointError(
+            f'{path}: the weights of the model are so large that the loss is {loss}'
+        )
     line = f'{args.test} under {path} (epoch {meta["epoch"]}): loss {loss:.4f} nats per word'
     line += f', perplexity {math.exp(min(loss, 700)):.4g}'
-    if meta['kind'] == 'text':  # whose? Of what it could name: to say <unk> is easier than to spell the word
-        named = [word for word in words[:streams.size] if word in known and word != corpus.UNK]
+    if (
+        meta['kind'] == 'text'
+    ):  # whose? Of what it could name: to say <unk> is easier than to spell the word
+        named = [word for word in words[: streams.size] if word in known and word != corpus.UNK]
         line += f', {nats / math.log(2) / max(1, len(corpus.join(named, meta["cut"]))):.4f} bits per character'
-    print(f'{line}; {streams.size:,} words' + (f'; {unknown:,} more words that it does not know, left out' if total > len(words)
-                                              else f', of which {unknown:,} are {corpus.UNK} to it' if unknown else ''))
+    print(
+        f'{line}; {streams.size:,} words'
+        + (
+            f'; {unknown:,} more words that it does not know, left out'
+            if total > len(words)
+            else f', of which {unknown:,} are {corpus.UNK} to it'
+            if unknown
+            else ''
+        )
+    )
 
 
 def read_text(args):
@@ -654,19 +916,25 @@ def in_folder(args):
 def read_folder(args):
     """The ids (numpy.memmap) of the texts of a folder, notes on them (corpus.encode_folder), how many of the last validate."""
     more = corpus.read(args.valid, args.encoding) if args.valid else ''
-    ids, notes = corpus.encode_folder(args.corpus, more, ENCODED, args.level, args.encoding, args.min_count, args.vocab_size)
+    ids, notes = corpus.encode_folder(
+        args.corpus, more, ENCODED, args.level, args.encoding, args.min_count, args.vocab_size
+    )
     return ids, notes, notes['more'] if args.valid else int(len(ids) * args.val_frac)
 
 
 def read_music(args):
     """The same for --midi: EOS stands before, between and after the pieces."""
-    pieces, setup, remarks = music.read(map(corpus.find, args.midi), args.track, args.events or 'notes')
+    pieces, setup, remarks = music.read(
+        map(corpus.find, args.midi), args.track, args.events or 'notes'
+    )
     if len(pieces) > 1:
         which = 'the track with most notes' if args.track is None else f'track {args.track}'
         remarks.append(f'{len(pieces)} pieces, of each {which}')
     print(*remarks, sep='\n')
     words = [corpus.EOS] + in_a_row(pieces)
-    words, n_val, about = with_validation(words, {'kind': 'music', 'cut': 'space', 'music': setup}, args)
+    words, n_val, about = with_validation(
+        words, {'kind': 'music', 'cut': 'space', 'music': setup}, args
+    )
     if args.transpose:  # only what is learned, so that validation hears nothing twice
         n_train = len(words) - n_val
         words = also_transposed(words[:n_train], *args.transpose) + words[n_train:]
@@ -686,7 +954,9 @@ def words_of(source, about, args):
     """The words (list of str) of --valid or --test, made as those that are learned; CorpusError, MusicError."""
     if about['kind'] == 'text':
         return corpus.split_text(corpus.read(source, args.encoding), about['cut'])
-    pieces, _, remarks = music.read([corpus.find(source)], args.track, args.events or 'notes', about['music'])
+    pieces, _, remarks = music.read(
+        [corpus.find(source)], args.track, args.events or 'notes', about['music']
+    )
     print(*remarks, sep='\n')
     return in_a_row(pieces)
 
@@ -701,10 +971,17 @@ def also_transposed(words, low, high):
 
     A last piece that is cut (the rest of it is for validation) is cut in its transpositions, too.
     """
-    pieces = [list(piece) for is_end, piece in itertools.groupby(words, lambda word: word == corpus.EOS)
-              if not is_end]
-    moved = [music.transpose(piece, semitones) for semitones in range(min(low, high), max(low, high) + 1)
-             if semitones for piece in pieces]
+    pieces = [
+        list(piece)
+        for is_end, piece in itertools.groupby(words, lambda word: word == corpus.EOS)
+        if not is_end
+    ]
+    moved = [
+        music.transpose(piece, semitones)
+        for semitones in range(min(low, high), max(low, high) + 1)
+        if semitones
+        for piece in pieces
+    ]
     return [word for piece in moved if piece for word in (corpus.EOS, *piece)] + words
 
 
@@ -716,15 +993,17 @@ def cut_streams(ids, n_val, args, comm):
     """
     n_train = len(ids) - n_val
     if n_train < 2:
-        raise corpus.CorpusError(f'{args.corpus or args.midi[0]}: {n_train} word to learn from; it takes 2, '
-                                 'and some thousands to learn something')
+        raise corpus.CorpusError(
+            f'{args.corpus or args.midi[0]}: {n_train} word to learn from; it takes 2, '
+            'and some thousands to learn something'
+        )
 
     train = make_streams(ids[:n_train], args, repeat=True, comm=comm)
     if train.batchsize < args.batchsize:
         print(f'a small text: {train.batchsize} streams instead of {args.batchsize}')
     if train.batchsize < comm.size:
         raise corpus.CorpusError(f'{train.batchsize} streams are too few for {comm.size} processes')
-    return train, make_streams(ids[n_train - 1:], args, repeat=False, comm=comm) if n_val else None
+    return train, make_streams(ids[n_train - 1 :], args, repeat=False, comm=comm) if n_val else None
 
 
 def make_streams(ids, args, repeat, comm=parallel.Alone()):
@@ -745,6 +1024,7 @@ def make_updater(model, streams, args):
     def weight_decay(optimizer):
         for param in model.params():
             param.array *= 1 - getattr(optimizer, step_size) * args.weight_decay
+
     if args.weight_decay:
         optimizer.add_hook(weight_decay, timing='post')
     return Updater(streams, optimizer, step_size, args.dropout, choose_forward(model, args))
@@ -773,35 +1053,65 @@ def make_trainer(updater, val_streams, meta, history, args):
             sums = [0, 0]
             if x.size:  # a short text may have fewer streams than there are processes
                 loss, accuracy = updater.forward(reader, x, t, 0)
-                sums = [float(loss.array) * val_streams.weight, float(accuracy) * val_streams.weight]
+                sums = [
+                    float(loss.array) * val_streams.weight,
+                    float(accuracy) * val_streams.weight,
+                ]
             loss, accuracy = parallel.mean(comm, sums)
-            chainer.report({'loss': (loss / len(x), len(x)), 'accuracy': (accuracy / len(x), len(x))}, reader)
+            chainer.report(
+                {'loss': (loss / len(x), len(x)), 'accuracy': (accuracy / len(x), len(x))}, reader
+            )
 
-        trainer.extend(extensions.Evaluator(
-            val_streams, reader, device=model.device,
-            converter=chainer.dataset.converter()(
-                lambda window, device: tuple(device.send(window))),
-            eval_hook=lambda evaluator: reader.initialize_state(val_streams.rows),
-            eval_func=validate), trigger=epoch)
+        trainer.extend(
+            extensions.Evaluator(
+                val_streams,
+                reader,
+                device=model.device,
+                converter=chainer.dataset.converter()(
+                    lambda window, device: tuple(device.send(window))
+                ),
+                eval_hook=lambda evaluator: reader.initialize_state(val_streams.rows),
+                eval_func=validate,
+            ),
+            trigger=epoch,
+        )
     derived = 'bpc' if args.level == 'char' else 'perplexity'
     before = max((entry.get('elapsed_time', 0) for entry in history), default=0)
-    log = extensions.LogReport(trigger=epoch, log_name=None,
-                               postprocess=lambda entry: add_derived(entry, before, derived))
+    log = extensions.LogReport(
+        trigger=epoch, log_name=None, postprocess=lambda entry: add_derived(entry, before, derived)
+    )
     log.log.extend(history)
     trainer.extend(log)
-    trainer.extend(extensions.PrintReport(
-        ['epoch', 'main/loss', 'main/accuracy', derived, 'val_' + derived, 'tokens/s',
-         'elapsed_time'], out=sys.stdout), trigger=epoch)
+    trainer.extend(
+        extensions.PrintReport(
+            [
+                'epoch',
+                'main/loss',
+                'main/accuracy',
+                derived,
+                'val_' + derived,
+                'tokens/s',
+                'elapsed_time',
+            ],
+            out=sys.stdout,
+        ),
+        trigger=epoch,
+    )
     if sys.stdout.isatty() and not comm.rank:
         trainer.extend(extensions.ProgressBar(update_interval=5, out=sys.stdout))
 
     def sample(trainer):
         writer = model.copy()
         start = [meta['vocabulary'].index(corpus.EOS)]
-        drawn = generate(writer, start, 60, forbidden=positions(corpus.UNK, meta['vocabulary']),
-                         rng=numpy.random.RandomState(updater.epoch))
+        drawn = generate(
+            writer,
+            start,
+            60,
+            forbidden=positions(corpus.UNK, meta['vocabulary']),
+            rng=numpy.random.RandomState(updater.epoch),
+        )
         try:
-            text = ''.join(written([], (meta['vocabulary'][i] for i, in drawn), meta['cut']))
+            text = ''.join(written([], (meta['vocabulary'][i] for (i,) in drawn), meta['cut']))
         except FloatingPointError as error:  # only the first of several processes would know
             text = f'nothing: {error}\n'
         print(f'\033[J--- after epoch {updater.epoch} it writes ---\n{text}---', flush=True)
@@ -828,12 +1138,16 @@ def make_trainer(updater, val_streams, meta, history, args):
     if val_streams and args.lr_decay < 1:
         trainer.extend(decay, trigger=epoch)
     if args.sample_every and not comm.rank:
-        trainer.extend(sample, trigger=lambda trainer: (
-            updater.is_new_epoch and updater.epoch % args.sample_every == 0))
+        trainer.extend(
+            sample,
+            trigger=lambda trainer: updater.is_new_epoch and updater.epoch % args.sample_every == 0,
+        )
     last = -100  # so that a checkpoint holds what the others did
     trainer.extend(save, trigger=epoch, priority=last)
     timer = triggers.TimeTrigger(AUTOSAVE)
-    trainer.extend(save, 'autosave', trigger=lambda trainer: comm.mpi_comm.bcast(timer(trainer)), priority=last)
+    trainer.extend(
+        save, 'autosave', trigger=lambda trainer: comm.mpi_comm.bcast(timer(trainer)), priority=last
+    )
     return trainer
 
 
@@ -845,7 +1159,9 @@ def add_derived(entry, before, derived):
     entry['elapsed_time'] += before
     for loss, name in (('main/loss', derived), ('validation/main/loss', 'val_' + derived)):
         if loss in entry:  # exp(710) overflows
-            entry[name] = entry[loss] / math.log(2) if derived == 'bpc' else math.exp(min(entry[loss], 700))
+            entry[name] = (
+                entry[loss] / math.log(2) if derived == 'bpc' else math.exp(min(entry[loss], 700))
+            )
 
 
 def untimed(log):
@@ -857,20 +1173,28 @@ def timed(history, path):
     """The entries of a history, with the times that the log at `path` has for them, if it has."""
     try:
         log = json.loads(path.read_bytes()) if path.is_file() else []
-        same = [old for entry, old in zip(history, log) if untimed([old]) == [entry]
-                and all(isinstance(old.get(name), float) and math.isfinite(old[name]) for name in TIMES)]
+        same = [
+            old
+            for entry, old in zip(history, log)
+            if untimed([old]) == [entry]
+            and all(isinstance(old.get(name), float) and math.isfinite(old[name]) for name in TIMES)
+        ]
     except (AttributeError, OSError, RecursionError, TypeError, ValueError):
         same = []  # a checkpoint needs no log beside it
-    return same + history[len(same):] if untimed(same) == history[:len(same)] else history
+    return same + history[len(same) :] if untimed(same) == history[: len(same)] else history
 
 
 def check_finite(updater, log):
     """FloatingPointError if what would be saved holds numbers that are none."""
     model = updater.get_optimizer('main').target
-    if not (all(map(math.isfinite, log[-1].values() if log else []))
-            and all(numpy.isfinite(array).all() for array in updater.state.values())
-            and all(model.xp.isfinite(param.array).all() for param in model.params())):
-        raise FloatingPointError(f'weights or losses are no numbers any more after step {updater.iteration}')
+    if not (
+        all(map(math.isfinite, log[-1].values() if log else []))
+        and all(numpy.isfinite(array).all() for array in updater.state.values())
+        and all(model.xp.isfinite(param.array).all() for param in model.params())
+    ):
+        raise FloatingPointError(
+            f'weights or losses are no numbers any more after step {updater.iteration}'
+        )
 
 
 def write_log(out, log):
@@ -908,7 +1232,9 @@ def epochs_since_best(log):
 def is_done(epoch, log, args):
     """Was the text read --epoch times, or --patience times without better validation (bool)?"""
     validated = log and 'validation/main/loss' in log[-1]
-    return epoch >= args.epoch or bool(args.patience and validated and epochs_since_best(log) >= args.patience)
+    return epoch >= args.epoch or bool(
+        args.patience and validated and epochs_since_best(log) >= args.patience
+    )
 
 
 def move_aside(out):
@@ -929,11 +1255,13 @@ class Stop:
     def __init__(self, args, comm):
         self.args, self.comm = args, comm
         self.signals = []  # that this process got
-        self.asked = 0     # by a signal that one of them got
+        self.asked = 0  # by a signal that one of them got
 
     def __call__(self, trainer):
         self.asked = max(self.comm.mpi_comm.allgather(max(self.signals, default=0)))
-        return bool(self.asked) or is_done(trainer.updater.epoch, trainer.get_extension('LogReport').log, self.args)
+        return bool(self.asked) or is_done(
+            trainer.updater.epoch, trainer.get_extension('LogReport').log, self.args
+        )
 
     def get_training_length(self):
         """What the progress bar asks for."""
@@ -959,9 +1287,11 @@ def no_warnings():
 def run(trainer, args):
     """Trains to the end or to a signal (one of SIGNALS), then saved too; returns the exit code."""
     stop = trainer.stop_trigger
-    handlers = {number: signal.signal(number, stop.on_signal)
-                for number in SIGNALS
-                if signal.getsignal(number) is not signal.SIG_IGN}  # a job in the background
+    handlers = {
+        number: signal.signal(number, stop.on_signal)
+        for number in SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }  # a job in the background
     try:
         with no_warnings():  # Updater.watch says it, in one line
             trainer.run(show_loop_exception_msg=False)
@@ -976,13 +1306,23 @@ def run(trainer, args):
         error.filename = error.filename or args.out
         raise
     except FloatingPointError as error:
-        raise FloatingPointError(f'{error}; ' + (
-            f'--resume {args.out} goes on from the save before, --lr {trainer.updater.lr / 4:g} may avoid it'
-            if (args.out / 'last.npz').exists() else 'nothing was saved yet; a smaller --lr may help')) from None
+        raise FloatingPointError(
+            f'{error}; '
+            + (
+                f'--resume {args.out} goes on from the save before, --lr {trainer.updater.lr / 4:g} may avoid it'
+                if (args.out / 'last.npz').exists()
+                else 'nothing was saved yet; a smaller --lr may help'
+            )
+        ) from None
     except KeyboardInterrupt:
         saved = (args.out / 'last.npz').exists()
-        print('stopped at once;', f'--resume goes on from the last save in {args.out}' if saved
-              else 'nothing was saved yet', file=sys.stderr)
+        print(
+            'stopped at once;',
+            f'--resume goes on from the last save in {args.out}'
+            if saved
+            else 'nothing was saved yet',
+            file=sys.stderr,
+        )
         raise
     finally:
         for number, handler in handlers.items():

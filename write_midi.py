@@ -1,10 +1,11 @@
 """Writes the article's structure as a Standard MIDI File: read_midi.py undone, byte for byte.
 
-    python read_midi.py data/track1.mid --words > words.txt
-    python write_midi.py words.txt out.mid
+python read_midi.py data/track1.mid --words > words.txt
+python write_midi.py words.txt out.mid
 
-    write_midi(read_midi('data/track1.mid'), 'copy.mid')  # the same bytes
+write_midi(read_midi('data/track1.mid'), 'copy.mid')  # the same bytes
 """
+
 import argparse
 import contextlib
 import sys
@@ -67,9 +68,9 @@ def vlq(value):
     """The shortest variable-length quantity (bytes) of an int; ValueError beyond 0fffffff."""
     if not 0 <= value < 1 << 28:
         raise ValueError(f'{value} is not from 0 to 268435455')
-    quantity = [value & 0x7f]
+    quantity = [value & 0x7F]
     while value := value >> 7:
-        quantity.insert(0, value & 0x7f | 0x80)
+        quantity.insert(0, value & 0x7F | 0x80)
     return bytes(quantity)
 
 
@@ -77,18 +78,30 @@ def vlq(value):
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     from support import music  # late: it imports this module
-    parser = argparse.ArgumentParser(prog='write_midi.py', description='Makes a MIDI file of pseudo-words.')
+
+    parser = argparse.ArgumentParser(
+        prog='write_midi.py', description='Makes a MIDI file of pseudo-words.'
+    )
     parser.add_argument('words', help='a file of words between spaces or line ends; - is stdin')
     parser.add_argument('out', help='the .mid to write')
-    parser.add_argument('--like', metavar='FILE.mid',
-                        help='take division, tempo, time signature and programs from this file '
-                             '(default: 480 ticks per quarter, 120 quarters per minute)')
+    parser.add_argument(
+        '--like',
+        metavar='FILE.mid',
+        help='take division, tempo, time signature and programs from this file '
+        '(default: 480 ticks per quarter, 120 quarters per minute)',
+    )
     args = parser.parse_args(argv)
     try:
-        with contextlib.nullcontext(sys.stdin.buffer) if args.words == '-' else terminal.opened(args.words) as file:
+        with (
+            contextlib.nullcontext(sys.stdin.buffer)
+            if args.words == '-'
+            else terminal.opened(args.words) as file
+        ):
             raw = file.read()
         # PowerShell's > writes UTF-16; what is no text becomes a word that is none
-        text = raw.decode('utf-16' if raw[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig', 'replace')
+        text = raw.decode(
+            'utf-16' if raw[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig', 'replace'
+        )
         setup = music.setup_of(music.read_midi(args.like), 'all') if args.like else None
         if not text.split():
             raise music.MusicError(f'{args.words}: no words in it')

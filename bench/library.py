@@ -8,6 +8,7 @@ with invented words in them, few often and many seldom (Zipf), so that the vocab
 on it twice: the first time it encodes the folder, then both times it learns for a while. Memory is what the processes
 have to themselves (RssAnon of /proc, Linux only): the file of ids is in it as little as any other file.
 """
+
 import argparse
 import pathlib
 import random
@@ -20,7 +21,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-HEADER = '''{title}
+HEADER = """{title}
 作り物
 
 -------------------------------------------------------
@@ -30,10 +31,12 @@ HEADER = '''{title}
 （例）霧《きり》
 -------------------------------------------------------
 
-'''
+"""
 FOOTER = '\n\n底本：なし\n青空文庫の形に似せて作ったもの\n'
 OPTIONS = ['--vocab-size', '10000', '--unit', '128', '--sample-every', '0', '--epoch', '1']
-KATAKANA = 'アイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロワ'
+KATAKANA = (
+    'アイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロワ'
+)
 
 
 def invented(n):
@@ -57,7 +60,12 @@ def make(folder, size):
             line = '　' + ''.join(rng.choices(sentences, k=rng.randint(1, 5)))
             for _ in range(len(line) // 40):
                 at = rng.randrange(1, len(line))
-                line = line[:at] + invented(int(rng.paretovariate(.7))) + '《るび》' * (rng.random() < .3) + line[at:]
+                line = (
+                    line[:at]
+                    + invented(int(rng.paretovariate(0.7)))
+                    + '《るび》' * (rng.random() < 0.3)
+                    + line[at:]
+                )
             lines.append(line)
         data = (HEADER.format(title=n) + '\n'.join(lines) + FOOTER).encode()
         (folder / f'{n // 100:03}').mkdir(exist_ok=True)
@@ -85,14 +93,19 @@ def run(folder, cwd, seconds):
     Returns (seconds until it knew the ids, most memory until then, most memory after), bytes.
     """
     began, known = time.perf_counter(), None
-    with subprocess.Popen([sys.executable, '-u', ROOT / 'train.py', '--corpus', folder, *OPTIONS], cwd=cwd,
-                          stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, '-u', ROOT / 'train.py', '--corpus', folder, *OPTIONS],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         most, ended = [0, 0], threading.Event()
 
         def watch():
-            while not ended.wait(.1):
+            while not ended.wait(0.1):
                 phase = known is not None
                 most[phase] = max(most[phase], own_memory(process.pid))
+
         watcher = threading.Thread(target=watch)
         watcher.start()
         for line in process.stdout:
@@ -113,20 +126,40 @@ def run(folder, cwd, seconds):
 def main():
     """Runs the command."""
     parser = argparse.ArgumentParser(description='How fast a folder of texts becomes ids.')
-    parser.add_argument('--mb', type=int, nargs='+', default=[50, 500], help='sizes of the folders (default: 50 500)')
-    parser.add_argument('--seconds', type=float, default=30, help='how long each run learns (default: 30)')
+    parser.add_argument(
+        '--mb',
+        type=int,
+        nargs='+',
+        default=[50, 500],
+        help='sizes of the folders (default: 50 500)',
+    )
+    parser.add_argument(
+        '--seconds', type=float, default=30, help='how long each run learns (default: 30)'
+    )
     args = parser.parse_args()
     rows = []
     for mb in args.mb:
         with tempfile.TemporaryDirectory(prefix='library-') as place:
             folder = pathlib.Path(place) / 'texts'
             folder.mkdir()
-            size, count = make(folder, mb * 10 ** 6)
+            size, count = make(folder, mb * 10**6)
             print(f'{count:,} texts, {size / 1e6:.0f} MB', flush=True)
             first, encoding, training = run(folder, place, args.seconds)
             second, _, again = run(folder, place, args.seconds)
-            rows.append((size / 1e6, count, first, size / 1e6 / first, encoding / 2 ** 20, max(training, again) / 2 ** 20, second))
-    print('| MB | texts | encoded in, s | MB/s | memory then, MiB | memory in training, MiB | second start, s |')
+            rows.append(
+                (
+                    size / 1e6,
+                    count,
+                    first,
+                    size / 1e6 / first,
+                    encoding / 2**20,
+                    max(training, again) / 2**20,
+                    second,
+                )
+            )
+    print(
+        '| MB | texts | encoded in, s | MB/s | memory then, MiB | memory in training, MiB | second start, s |'
+    )
     print('| --- | --- | --- | --- | --- | --- | --- |')
     for row in rows:
         print('| {:.0f} | {:,} | {:.0f} | {:.1f} | {:.0f} | {:.0f} | {:.1f} |'.format(*row))

@@ -6,6 +6,7 @@ All .mid below FOLDER that mido can read and write again. Files are read from an
 to memory, so that no disk is measured; each program writes what it has read itself. Best and
 median of the rounds.
 """
+
 import argparse
 import gc
 import io
@@ -54,7 +55,10 @@ def measure(folder, rounds):
         songs.append(song)
         datas.append(read_midi.parse(raw))
     events = sum(len(track['chunks']) for data in datas for track in data['tracks'])
-    result = {kind: {'this': [], 'mido': [], 'files': len(raws), 'events': events} for kind in ('read', 'write')}
+    result = {
+        kind: {'this': [], 'mido': [], 'files': len(raws), 'events': events}
+        for kind in ('read', 'write')
+    }
     for _ in range(rounds):
         result['read']['this'].append(seconds(read_midi.parse, raws))
         result['read']['mido'].append(seconds(mido_read, raws))
@@ -69,8 +73,10 @@ def main():
     parser.add_argument('--rounds', type=int, default=7)
     args = parser.parse_args()
     result = measure(args.folder, args.rounds)
-    print(f'{result["read"]["files"]} files, {result["read"]["events"]:,} events; mido '
-          f'{mido.version_info}, Python {platform.python_version()}')
+    print(
+        f'{result["read"]["files"]} files, {result["read"]["events"]:,} events; mido '
+        f'{mido.version_info}, Python {platform.python_version()}'
+    )
     print(f'{"":6} {"this, s":>16} {"mido, s":>16} {"mido / this":>16}   (best, median)')
     for name, times in result.items():
         columns = [(min(times[who]), statistics.median(times[who])) for who in ('this', 'mido')]

@@ -7,6 +7,7 @@ Speed: all defaults on data/holmes.txt; each number of processes in turn, severa
 share of the cores. Equality: 480 characters of it, dropout 0, four streams; the largest difference of a weight, relative
 to the largest weight of its array, and of a loss, after 1 update of SGD and after 200 of Adam.
 """
+
 import argparse
 import json
 import os
@@ -23,13 +24,43 @@ import numpy
 
 from support import checkpoint
 
-EQUAL = ['--corpus', 'small.txt', '--level', 'char', '--unit', '64', '--batchsize', '4', '--dropout', '0', '--sample-every', '0']
-UPDATES = {'1 of SGD': ['--bproplen', '113', '--epoch', '1', '--optimizer', 'sgd', '--lr', '1'],  # one window in an epoch
-           '200 of Adam': ['--bproplen', '12', '--epoch', '20']}  # ten
+EQUAL = [
+    '--corpus',
+    'small.txt',
+    '--level',
+    'char',
+    '--unit',
+    '64',
+    '--batchsize',
+    '4',
+    '--dropout',
+    '0',
+    '--sample-every',
+    '0',
+]
+UPDATES = {
+    '1 of SGD': [
+        '--bproplen',
+        '113',
+        '--epoch',
+        '1',
+        '--optimizer',
+        'sgd',
+        '--lr',
+        '1',
+    ],  # one window in an epoch
+    '200 of Adam': ['--bproplen', '12', '--epoch', '20'],
+}  # ten
 # bytes and seconds: what a link between two processes carries in a second, and how long a message takes at least
-LINKS = {'8 GPUs of a machine, PCIe 4': (8, 20e9, 10e-6), '64 GPUs, 100 Gbit/s': (64, 12.5e9, 10e-6),
-         '64 GPUs, 10 Gbit/s': (64, 1.25e9, 30e-6)}
-MODELS = {'the article (6,927 words, 256 units)': (6927, 256), 'large (50,000 words, 1,024 units)': (50000, 1024)}
+LINKS = {
+    '8 GPUs of a machine, PCIe 4': (8, 20e9, 10e-6),
+    '64 GPUs, 100 Gbit/s': (64, 12.5e9, 10e-6),
+    '64 GPUs, 10 Gbit/s': (64, 1.25e9, 30e-6),
+}
+MODELS = {
+    'the article (6,927 words, 256 units)': (6927, 256),
+    'large (50,000 words, 1,024 units)': (50000, 1024),
+}
 
 
 def train(n, out, *options):
@@ -40,7 +71,9 @@ def train(n, out, *options):
         program = [shutil.which('mpiexec', path=path) or 'mpiexec', '-n', str(n), *program, '--mpi']
     subprocess.run(program, check=True, stdout=subprocess.DEVNULL, cwd=out.parent)
     model, _ = checkpoint.load(out / 'last.npz')
-    return json.loads((out / 'log').read_bytes()), {name: param.array for name, param in model.namedparams()}
+    return json.loads((out / 'log').read_bytes()), {
+        name: param.array for name, param in model.namedparams()
+    }
 
 
 def equality(folder):
@@ -52,9 +85,14 @@ def equality(folder):
         log, weights = train(0, folder / 'one', *EQUAL, *options)
         for n in (2, 4):
             other_log, others = train(n, folder / 'several', *EQUAL, *options)
-            differences = [abs(others[key] - array).max() / abs(array).max() for key, array in weights.items()]
-            losses = [abs(other[key] / entry[key] - 1) for entry, other in zip(log, other_log)
-                      for key in ('main/loss', 'validation/main/loss')]
+            differences = [
+                abs(others[key] - array).max() / abs(array).max() for key, array in weights.items()
+            ]
+            losses = [
+                abs(other[key] / entry[key] - 1)
+                for entry, other in zip(log, other_log)
+                for key in ('main/loss', 'validation/main/loss')
+            ]
             print(f'| {name} | {n} | {max(differences):.1e} | {max(losses):.1e} |', flush=True)
 
 
@@ -63,12 +101,18 @@ def speed(folder, rounds):
     found = {0: [], 1: [], 2: [], 4: []}
     for _ in range(rounds):
         for n, speeds in found.items():
-            log, _ = train(n, folder / 'speed', '--corpus', 'holmes.txt', '--epoch', '3', '--sample-every', '0')
+            log, _ = train(
+                n, folder / 'speed', '--corpus', 'holmes.txt', '--epoch', '3', '--sample-every', '0'
+            )
             speeds += [entry['tokens/s'] for entry in log[1:]]
     best = max(found[0])
-    print('\n| processes | words/s, best | median | against one without --mpi |\n| --- | --- | --- | --- |')
+    print(
+        '\n| processes | words/s, best | median | against one without --mpi |\n| --- | --- | --- | --- |'
+    )
     for n, speeds in found.items():
-        print(f'| {n or "1, without --mpi"} | {max(speeds):,.0f} | {statistics.median(speeds):,.0f} | {max(speeds) / best:.2f} |')
+        print(
+            f'| {n or "1, without --mpi"} | {max(speeds):,.0f} | {statistics.median(speeds):,.0f} | {max(speeds) / best:.2f} |'
+        )
 
 
 def cluster():
@@ -77,8 +121,15 @@ def cluster():
     print('| --- | --- |' + ' --- |' * len(LINKS))
     for name, (n_vocab, n) in MODELS.items():
         params = 2 * n_vocab * n + n_vocab + 4 * (4 * n * n + 4 * n)
-        times = [2 * (size - 1) * (latency + 4 * params / size / bandwidth) for size, bandwidth, latency in LINKS.values()]
-        print(f'| {name} | {4 * params / 1e6:.0f} MB | ' + ' | '.join(f'{seconds * 1e3:.1f} ms' for seconds in times) + ' |')
+        times = [
+            2 * (size - 1) * (latency + 4 * params / size / bandwidth)
+            for size, bandwidth, latency in LINKS.values()
+        ]
+        print(
+            f'| {name} | {4 * params / 1e6:.0f} MB | '
+            + ' | '.join(f'{seconds * 1e3:.1f} ms' for seconds in times)
+            + ' |'
+        )
 
 
 def main():

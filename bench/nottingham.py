@@ -13,6 +13,7 @@ discounts of its five orders, whether its lower orders count contexts instead of
 (Kneser and Ney 1995), and whether it learns from transposed tunes, too, where the network
 does, are chosen on the validation tunes. So is the network's epoch.
 """
+
 import argparse
 import collections
 import pathlib
@@ -74,9 +75,12 @@ class NGrams:
         table = numpy.zeros((3, ORDER, len(ids) - 1))
         for i in range(1, len(ids)):
             for n in range(min(ORDER, i + 1)):
-                gram = tuple(ids[i - n:i + 1])
-                table[:, n, i - 1] = (self.count[n][gram], self.total[n][gram[:-1]],
-                                      self.kinds[n][gram[:-1]])
+                gram = tuple(ids[i - n : i + 1])
+                table[:, n, i - 1] = (
+                    self.count[n][gram],
+                    self.total[n][gram[:-1]],
+                    self.kinds[n][gram[:-1]],
+                )
         return table
 
     def perplexity(self, table, discounts):
@@ -102,12 +106,20 @@ def five_gram(texts, validation, test, n_vocab):
             discounts = [0.5] * ORDER
             for _ in range(3):  # one order after the other
                 for n in range(ORDER):
-                    discounts[n] = min(numpy.arange(0.02, 1, 0.02), key=lambda d: model.perplexity(
-                        table, discounts[:n] + [d] + discounts[n + 1:]))
-            found.append((model.perplexity(table, discounts),
-                          model.perplexity(model.look_up(test), discounts),
-                          f'{name}, counts {"contexts" if continuation else "occurrences"}, discounts '
-                          + ' '.join(f'{d:.2f}' for d in discounts)))
+                    discounts[n] = min(
+                        numpy.arange(0.02, 1, 0.02),
+                        key=lambda d: model.perplexity(
+                            table, discounts[:n] + [d] + discounts[n + 1 :]
+                        ),
+                    )
+            found.append(
+                (
+                    model.perplexity(table, discounts),
+                    model.perplexity(model.look_up(test), discounts),
+                    f'{name}, counts {"contexts" if continuation else "occurrences"}, discounts '
+                    + ' '.join(f'{d:.2f}' for d in discounts),
+                )
+            )
     return min(found)
 
 
@@ -122,37 +134,61 @@ def perplexity(model, ids):
 
 
 def main():
-    parser = argparse.ArgumentParser(description='The network against a 5-gram model on the Nottingham jigs.')
+    parser = argparse.ArgumentParser(
+        description='The network against a 5-gram model on the Nottingham jigs.'
+    )
     parser.add_argument('folder', type=pathlib.Path)
     args, options = parser.parse_known_args()
     paths = sorted(args.folder.glob('jigs*.mid'))
-    args, _ = train.parse(['--midi', *map(str, paths), '--min-count', '2', '--out', 'result/nottingham',
-                           *options])
+    args, _ = train.parse(
+        ['--midi', *map(str, paths), '--min-count', '2', '--out', 'result/nottingham', *options]
+    )
     learned, validation, test, setup = split(paths)
-    print(f'{len(paths)} tunes: {len(learned)} to learn from, {len(validation)} to validate, {len(test)} to test')
+    print(
+        f'{len(paths)} tunes: {len(learned)} to learn from, {len(validation)} to validate, {len(test)} to test'
+    )
     plain, validation, test = flat(learned), flat(validation), flat(test)
     learned = train.also_transposed(plain, *args.transpose) if args.transpose else plain
     vocabulary = corpus.make_vocabulary(learned, args.min_count)
-    plain, learned, validation, test = (corpus.encode(words, vocabulary)
-                                        for words in (plain, learned, validation, test))
-    print(f'{len(learned):,}, {len(validation):,} and {len(test):,} words, {len(vocabulary):,} types')
+    plain, learned, validation, test = (
+        corpus.encode(words, vocabulary) for words in (plain, learned, validation, test)
+    )
+    print(
+        f'{len(learned):,}, {len(validation):,} and {len(test):,} words, {len(vocabulary):,} types'
+    )
 
     numpy.random.seed(args.seed)
     model = RNN(len(vocabulary), args.unit, args.layer, args.cell)
-    meta = {'kind': 'music', 'cut': 'space', 'music': setup, 'vocabulary': vocabulary, 'text_sum': 0,
-            'options': {'midi': [str(args.out)]}}
+    meta = {
+        'kind': 'music',
+        'cut': 'space',
+        'music': setup,
+        'vocabulary': vocabulary,
+        'text_sum': 0,
+        'options': {'midi': [str(args.out)]},
+    }
     train.move_aside(args.out)
     updater = train.make_updater(model, train.Streams(learned, args.batchsize, args.bproplen), args)
-    trainer = train.make_trainer(updater, train.Streams(validation, args.batchsize, args.bproplen, repeat=False),
-                                 meta, [], args)
+    trainer = train.make_trainer(
+        updater,
+        train.Streams(validation, args.batchsize, args.bproplen, repeat=False),
+        meta,
+        [],
+        args,
+    )
     train.run(trainer, args)
     best, meta = checkpoint.load(args.out / 'best.npz')
 
     texts = {'tunes as they are': plain.tolist(), 'tunes with all transpositions': learned.tolist()}
-    print('5-gram: validation perplexity {:.3f}, test perplexity {:.3f} ({})'.format(
-        *five_gram(texts, validation.tolist(), test.tolist(), len(vocabulary))))
-    print(f'network: validation perplexity {perplexity(best, validation):.3f}, '
-          f'test perplexity {perplexity(best, test):.3f} (epoch {meta["epoch"]})')
+    print(
+        '5-gram: validation perplexity {:.3f}, test perplexity {:.3f} ({})'.format(
+            *five_gram(texts, validation.tolist(), test.tolist(), len(vocabulary))
+        )
+    )
+    print(
+        f'network: validation perplexity {perplexity(best, validation):.3f}, '
+        f'test perplexity {perplexity(best, test):.3f} (epoch {meta["epoch"]})'
+    )
 
 
 if __name__ == '__main__':

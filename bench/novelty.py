@@ -9,6 +9,7 @@ the longest run of words that stands in the corpus, too, and the share of its n-
 comparison, the same of the last part of the corpus itself against what stands before it: what people
 write has such runs as well. A word is what it was for train.py (--level); a line end is one.
 """
+
 import argparse
 import pathlib
 import sys
@@ -33,7 +34,9 @@ class Seen:
     def __init__(self, corpus, words):
         index = {}
         self.words, self.n_corpus = words, len(corpus)
-        self.numbers = [numpy.array([index.setdefault(word, len(index)) for word in corpus + words])]
+        self.numbers = [
+            numpy.array([index.setdefault(word, len(index)) for word in corpus + words])
+        ]
 
     def __call__(self, n):
         """(len(words) - n + 1,) bool: whether each n-gram of the words stands in the corpus."""
@@ -41,12 +44,14 @@ class Seen:
         for half in range(len(self.numbers) - 1, k):
             self.numbers.append(numpy.unique(self._pairs(half, 1 << half), return_inverse=True)[1])
         grams = self._pairs(k, n - (1 << k))
-        return numpy.isin(grams[self.n_corpus:], grams[:max(0, self.n_corpus - n + 1)])
+        return numpy.isin(grams[self.n_corpus :], grams[: max(0, self.n_corpus - n + 1)])
 
     def _pairs(self, k, distance):
         """int64 numbers of the runs that are a run of 2 ** k words and another one `distance` words on."""
         numbers = self.numbers[k]
-        return numbers[:max(0, len(numbers) - distance)] * len(self.numbers[0]) + numbers[distance:]
+        return (
+            numbers[: max(0, len(numbers) - distance)] * len(self.numbers[0]) + numbers[distance:]
+        )
 
     def longest_run(self):
         """The longest (the first, if several) part of the words that stands in the corpus (list of str)."""
@@ -57,7 +62,7 @@ class Seen:
             middle = (seen + unseen) // 2
             seen, unseen = (middle, unseen) if self(middle).any() else (seen, middle)
         start = int(self(seen).argmax()) if seen else 0
-        return self.words[start:start + seen]
+        return self.words[start : start + seen]
 
     def share(self, n):
         """The share (float) of the n-grams of the words that stand in the corpus; None if there are none."""
@@ -69,8 +74,10 @@ def report(name, learned, words, lengths):
     """Prints the line of a text, words (list of str) after `learned` was learned; returns its longest run."""
     seen = Seen(learned, words)
     shares, run = (seen.share(n) for n in lengths), seen.longest_run()
-    print(f'{name:28} {len(words):7,} {len(run):7,}  '
-          + ' '.join(f'{"-" if share is None else format(share, ".1%"):>6}' for share in shares))
+    print(
+        f'{name:28} {len(words):7,} {len(run):7,}  '
+        + ' '.join(f'{"-" if share is None else format(share, ".1%"):>6}' for share in shares)
+    )
     return run
 
 
@@ -86,12 +93,21 @@ def read(name):
 @terminal.reporting(corpus.CorpusError)
 def main(argv=None):
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog='novelty.py', description='How much of a text stands word for word in a corpus.')
+    parser = argparse.ArgumentParser(
+        prog='novelty.py', description='How much of a text stands word for word in a corpus.'
+    )
     parser.add_argument('corpus', help='what was learned: as --corpus of train.py')
-    parser.add_argument('texts', nargs='+', metavar='TEXT', help='generated texts: files, - is stdin')
+    parser.add_argument(
+        'texts', nargs='+', metavar='TEXT', help='generated texts: files, - is stdin'
+    )
     parser.add_argument('--level', choices=LENGTHS, default='word')
-    parser.add_argument('--val-frac', type=terminal.number(float, 0, 0.9), default=0.05, metavar='F',
-                        help='last part of the corpus, for comparison (default: 0.05)')
+    parser.add_argument(
+        '--val-frac',
+        type=terminal.number(float, 0, 0.9),
+        default=0.05,
+        metavar='F',
+        help='last part of the corpus, for comparison (default: 0.05)',
+    )
     args = parser.parse_args(argv)
     text, lengths = corpus.read(args.corpus), LENGTHS[args.level]
     cut = corpus.choose_cut(text, args.level)

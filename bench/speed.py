@@ -11,6 +11,7 @@ the article's step loop (with this project's Adam), both in turn with this proje
 which favours this project. The best and the median. Generation is one text, word by word, softmax and draw included. Memory is the
 peak of a fresh process that trains 20 windows.
 """
+
 import argparse
 import datetime
 import json
@@ -23,18 +24,24 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-SHAPES = {'words': (7000, 128, 50, 50), 'MIDI words': (1000, 256, 50, 50),
-          'characters': (100, 512, 50, 50), 'PTB medium': (10000, 650, 20, 35),
-          "train.py's defaults": (7000, 256, 20, 35)}  # V, n, B, T
+SHAPES = {
+    'words': (7000, 128, 50, 50),
+    'MIDI words': (1000, 256, 50, 50),
+    'characters': (100, 512, 50, 50),
+    'PTB medium': (10000, 650, 20, 35),
+    "train.py's defaults": (7000, 256, 20, 35),
+}  # V, n, B, T
 OWN_MIDI = str(ROOT / 'data')
 NAMES = {'this': 'window', 'torch': 'PyTorch', 'steps': 'step loop', 'mido': 'mido'}
 
 
 # The measurements, each in a process of its own
 
+
 def trainers(shape, gpu, who):
     """{name: function that trains one window} of those named in `who`."""
     import numpy
+
     n_vocab, n_units, batchsize, bproplen = shape
     random = numpy.random.RandomState(0)
 
@@ -60,10 +67,12 @@ def trainers(shape, gpu, who):
             if gpu >= 0:
                 model.xp.cuda.Device().synchronize()
             return time.perf_counter() - start
+
         return train_window
 
     def pytorchs():
         import torch
+
         device = 'cpu' if gpu < 0 else f'cuda:{gpu}'
         torch.backends.cudnn.allow_tf32 = False  # float32, as CuPy computes
         model = torch_model(n_vocab, n_units).to(device)
@@ -85,6 +94,7 @@ def trainers(shape, gpu, who):
             if gpu >= 0:
                 torch.cuda.synchronize()
             return time.perf_counter() - start
+
         return train_window
 
     if 'this' in who or 'steps' in who:
@@ -95,8 +105,11 @@ def trainers(shape, gpu, who):
         from support import fused
         import train
         from rnn import RNN
-    makers = {'this': lambda: chainers(fused.forward), 'torch': pytorchs,
-              'steps': lambda: chainers(train.stepwise)}
+    makers = {
+        'this': lambda: chainers(fused.forward),
+        'torch': pytorchs,
+        'steps': lambda: chainers(train.stepwise),
+    }
     return {name: makers[name]() for name in who}
 
 
@@ -113,6 +126,7 @@ def torch_model(n_vocab, n_units):
         def forward(self, x, state=None):
             h, state = self.lstm(self.embedding(x), state)
             return self.linear(h), state
+
     return Peer()
 
 
@@ -132,7 +146,9 @@ def in_turn(functions, rounds):
 
 
 def training(shape, peer, args):
-    return in_turn(trainers(SHAPES[shape], args.gpu, ('this', peer)), args.rounds if peer == 'torch' else 5)
+    return in_turn(
+        trainers(SHAPES[shape], args.gpu, ('this', peer)), args.rounds if peer == 'torch' else 5
+    )
 
 
 def generation(args, n_vocab=7000, n_units=256, length=100):
@@ -142,6 +158,7 @@ def generation(args, n_vocab=7000, n_units=256, length=100):
 
     from generate import generate
     from rnn import RNN
+
     model, peer = RNN(n_vocab, n_units), torch_model(n_vocab, n_units).eval()
     random = numpy.random.RandomState(0)
 
@@ -159,20 +176,28 @@ def generation(args, n_vocab=7000, n_units=256, length=100):
             y, state = peer(x, state)
             x = torch.multinomial(torch.softmax(y[0], dim=-1), 1)
         return time.perf_counter() - start
+
     return in_turn({'this': this, 'torch': torchs}, args.rounds)
 
 
 def memory(shape, who):
     """Bytes at the peak of this process, after 20 windows."""
     import resource
-    train_window, = trainers(SHAPES[shape], -1, [who]).values()
+
+    (train_window,) = trainers(SHAPES[shape], -1, [who]).values()
     for _ in range(20):
         train_window()
-    return {who: [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)]}
+    return {
+        who: [
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            * (1 if sys.platform == 'darwin' else 1024)
+        ]
+    }
 
 
 def midi(args):
     import midi  # the file beside this one
+
     return midi.measure(args.midi, min(args.rounds, 7))
 
 
@@ -182,44 +207,93 @@ def versions():
     import numpy
     import threadpoolctl
     import torch
-    found = {'Python': platform.python_version(), 'chainer': chainer.__version__, 'numpy': numpy.__version__,
-             'torch': torch.__version__, 'mido': str(mido.version_info),
-             'BLAS': ', '.join(sorted({f'{lib["internal_api"]} {lib["version"]} {lib.get("architecture")}'
-                                       for lib in threadpoolctl.threadpool_info() if lib['user_api'] == 'blas'}))}
+
+    found = {
+        'Python': platform.python_version(),
+        'chainer': chainer.__version__,
+        'numpy': numpy.__version__,
+        'torch': torch.__version__,
+        'mido': str(mido.version_info),
+        'BLAS': ', '.join(
+            sorted(
+                {
+                    f'{lib["internal_api"]} {lib["version"]} {lib.get("architecture")}'
+                    for lib in threadpoolctl.threadpool_info()
+                    if lib['user_api'] == 'blas'
+                }
+            )
+        ),
+    }
     if torch.cuda.is_available():
         import cupy
-        found.update(GPU=torch.cuda.get_device_name(), cupy=cupy.__version__,
-                     CUDA=str(cupy.cuda.runtime.runtimeGetVersion()))
+
+        found.update(
+            GPU=torch.cuda.get_device_name(),
+            cupy=cupy.__version__,
+            CUDA=str(cupy.cuda.runtime.runtimeGetVersion()),
+        )
     return found
 
 
 # All of them
 
+
 def in_process(threads, args, *call):
     """What `bench/speed.py --call CALL` prints as JSON, in a new process with so many threads (0: all)."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith('OPENBLAS_')}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith('OPENBLAS_')
+    }
     if threads:
-        environment.update(OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
-    command = [sys.executable, __file__, '--gpu', str(args.gpu), '--midi', args.midi, '--rounds', str(args.rounds),
-               '--call', *call]
-    return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+        environment.update(
+            OMP_NUM_THREADS=str(threads),
+            OPENBLAS_NUM_THREADS=str(threads),
+            MKL_NUM_THREADS=str(threads),
+        )
+    command = [
+        sys.executable,
+        __file__,
+        '--gpu',
+        str(args.gpu),
+        '--midi',
+        args.midi,
+        '--rounds',
+        str(args.rounds),
+        '--call',
+        *call,
+    ]
+    return json.loads(
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
+    )
 
 
 def run(args):
     """All measurements, as a dict for JSON."""
     removed = [name for name in os.environ if name.startswith('OPENBLAS_')]
-    print('started without ' + ', '.join(removed) if removed else 'no OPENBLAS_ variable is set', file=sys.stderr)
+    print(
+        'started without ' + ', '.join(removed) if removed else 'no OPENBLAS_ variable is set',
+        file=sys.stderr,
+    )
     gpu, args.gpu = args.gpu, -1
-    result = {'date': datetime.date.today().isoformat(),
-              'command': 'make bench' + (f' GPU={gpu}' if gpu >= 0 else '')
-                         + ('' if args.midi == OWN_MIDI else ' MIDI=FOLDER'),
-              'machine': f'{cpu()}, {os.cpu_count()} cores', 'without': removed,
-              'versions': in_process(0, args, 'versions'), 'rows': []}
+    result = {
+        'date': datetime.date.today().isoformat(),
+        'command': 'make bench'
+        + (f' GPU={gpu}' if gpu >= 0 else '')
+        + ('' if args.midi == OWN_MIDI else ' MIDI=FOLDER'),
+        'machine': f'{cpu()}, {os.cpu_count()} cores',
+        'without': removed,
+        'versions': in_process(0, args, 'versions'),
+        'rows': [],
+    }
 
     def measure(what, threads, *call):
         values = {}
         for one in call:
-            print(what, {0: 'all threads', 1: '1 thread', 'gpu': 'GPU'}[threads], *one, file=sys.stderr)
+            print(
+                what,
+                {0: 'all threads', 1: '1 thread', 'gpu': 'GPU'}[threads],
+                *one,
+                file=sys.stderr,
+            )
             values.update(in_process(0 if threads == 'gpu' else threads, args, *one))
         result['rows'].append({'what': what, 'threads': threads, **values})
 
@@ -252,20 +326,26 @@ def cpu():
 
 def table(result):
     """The lines (list of str) of a Markdown table of what `run` has measured."""
-    lines = [f'`{result["command"]}`, {result["date"]}, {result["machine"]}; ' + ', '.join(
-        f'{name} {version}' for name, version in result['versions'].items()), '',
-        '| | threads | this project | peer | times as good: best, median |', '| --- | --- | --- | --- | --- |']
+    lines = [
+        f'`{result["command"]}`, {result["date"]}, {result["machine"]}; '
+        + ', '.join(f'{name} {version}' for name, version in result['versions'].items()),
+        '',
+        '| | threads | this project | peer | times as good: best, median |',
+        '| --- | --- | --- | --- | --- |',
+    ]
     for row in result['rows']:
         threads = {0: 'all', 1: '1', 'gpu': 'GPU'}[row['threads']]
         ours = row['this']
         for peer in row.keys() & NAMES.keys() - {'this'}:
             theirs = row[peer]
             if row['what'].startswith('memory'):
-                cells = [f'{sum(value) / 2 ** 20:.0f} MiB' for value in (ours, theirs)]
+                cells = [f'{sum(value) / 2**20:.0f} MiB' for value in (ours, theirs)]
             else:
                 cells = [f'{statistics.median(value) * 1000:.1f} ms' for value in (ours, theirs)]
-            lines.append(f'| {row["what"]} | {threads} | {cells[0]} | {NAMES[peer]} {cells[1]} | '
-                         f'{min(theirs) / min(ours):.2f}, {statistics.median(theirs) / statistics.median(ours):.2f} |')
+            lines.append(
+                f'| {row["what"]} | {threads} | {cells[0]} | {NAMES[peer]} {cells[1]} | '
+                f'{min(theirs) / min(ours):.2f}, {statistics.median(theirs) / statistics.median(ours):.2f} |'
+            )
     return lines
 
 
@@ -281,9 +361,15 @@ def main():
     sys.path.insert(0, str(ROOT))
     if args.call:
         name, *rest = args.call
-        call = {'versions': versions, 'memory': memory, 'training': lambda *which: training(*which, args),
-                'generation': lambda: generation(args), 'midi': lambda: midi(args)}[name]
+        call = {
+            'versions': versions,
+            'memory': memory,
+            'training': lambda *which: training(*which, args),
+            'generation': lambda: generation(args),
+            'midi': lambda: midi(args),
+        }[name]
         from support import modern_chainer  # noqa: F401  prepares chainer's import
+
         print(json.dumps(call(*rest)))
         return
     result = json.loads(args.table.read_text()) if args.table else run(args)

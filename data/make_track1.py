@@ -9,6 +9,7 @@ is a function of the theme, so each run gives the same bytes.
 Notes are pairs (pitches, ticks): a tuple of MIDI pitches, empty for a rest, and a length.
 As text: names joined by +, a colon and the length in quarters, 'A4:1 E4+B4:1/2 -:2'.
 """
+
 import fractions
 import pathlib
 import sys
@@ -21,7 +22,7 @@ from write_midi import vlq, write_midi  # noqa: E402
 QUARTER, HALF, WHOLE = 480, 960, 1920
 
 # Two bars a line, fourteen bars.
-MELODY = '''
+MELODY = """
 A4:1 A4:1 B4:2                  A4:1 A4:1 B4:2
 A4:1 B4:1 C5:1 B4:1             A4:1 B4:1/2 A4:1/2 F4:2
 E4:1 C4:1 E4:1 F4:1             E4:1 E4:1/2 C4:1/2 B3:2
@@ -29,13 +30,16 @@ A4:1 B4:1 C5:1 B4:1             A4:1 B4:1/2 A4:1/2 F4:2
 E4:1 C4:1 E4:1 F4:1             E4:1 E4:1/2 C4:1/2 B3:2
 A4:1 A4:1 B4:2                  A4:1 A4:1 B4:2
 E4:1 F4:1 B4:1/2 A4:1/2 F4:1    E4:4
-'''
+"""
 # A chord for each half bar: root and fifth for the bass, and three notes above.
 HARMONY = 'A E A E  A A A F  A A E E  A A A F  A A E E  A E A E  A F E E'.split()
 CHORDS = {'A': 'A2 E3 A3 C4 E4', 'E': 'E3 B2 E3 B3 E4', 'F': 'F3 C3 A3 C4 F4'}
 
-PITCHES = {f'{name}{octave}': 12 * (octave + 1) + semitones for octave in range(2, 8)
-           for name, semitones in zip('CEFAB', (0, 4, 5, 9, 11))}
+PITCHES = {
+    f'{name}{octave}': 12 * (octave + 1) + semitones
+    for octave in range(2, 8)
+    for name, semitones in zip('CEFAB', (0, 4, 5, 9, 11))
+}
 # The in-scale. Figures move by its steps and not by semitones, so they keep the mode.
 SCALE = list(PITCHES.values())
 
@@ -54,8 +58,13 @@ HALVES, QUARTERS = 'root:2', 'root:1 fifth:1'
 def read(text, pitches):
     """The notes of a text, in which names stand for these pitches."""
     words = [word.split(':') for word in text.split()]
-    return [(tuple(pitches[name] for name in names.split('+') if name != '-'),
-             int(QUARTER * fractions.Fraction(length))) for names, length in words]
+    return [
+        (
+            tuple(pitches[name] for name in names.split('+') if name != '-'),
+            int(QUARTER * fractions.Fraction(length)),
+        )
+        for names, length in words
+    ]
 
 
 def timed(notes):
@@ -107,14 +116,21 @@ def two_voices(theme):
 
 def lifted(theme):
     """The theme with bars 7 to 10, which repeat bars 3 to 6, an octave higher."""
-    return [note for tick, *melody in timed(theme)
-            for note in shift([melody], 12 * (6 * WHOLE <= tick < 10 * WHOLE))]
+    return [
+        note
+        for tick, *melody in timed(theme)
+        for note in shift([melody], 12 * (6 * WHOLE <= tick < 10 * WHOLE))
+    ]
 
 
 def sparse(theme):
     """Only the notes on beats 1 and 3, each with an echo in the octave."""
-    return [note for tick, (pitch,), ticks in timed(theme) if tick % HALF == 0
-            for note in ornament('below+0:1 octave:1', pitch, pitch) * max(1, ticks // HALF)]
+    return [
+        note
+        for tick, (pitch,), ticks in timed(theme)
+        if tick % HALF == 0
+        for note in ornament('below+0:1 octave:1', pitch, pitch) * max(1, ticks // HALF)
+    ]
 
 
 def accompany(pattern):
@@ -138,16 +154,21 @@ def in_d(notes):
 
 def in_yo(notes):
     """The notes in the brighter yo-scale: F and C a semitone higher."""
-    return [(tuple(pitch + (pitch % 12 in (0, 5)) for pitch in pitches), ticks)
-            for pitches, ticks in notes]
+    return [
+        (tuple(pitch + (pitch % 12 in (0, 5)) for pitch in pitches), ticks)
+        for pitches, ticks in notes
+    ]
 
 
 THEME = read(MELODY, PITCHES)
 # Two bars after the melody, so without bars 13 and 14, for which no time is left.
 CANON = [((), 2 * WHOLE)] + THEME[:-6]
 # One more bar for the three tracks: the run down the strings, and the last note.
-ENDING = ('B5:1/4 A5:1/4 F5:1/4 E5:1/4 C5:1/4 B4:1/4 A4:1/4 F4:1/4 E3+B3+E4:2',
-          'B3+E4:2 B3+E4:2', 'E3:2 E3:2')
+ENDING = (
+    'B5:1/4 A5:1/4 F5:1/4 E5:1/4 C5:1/4 B4:1/4 A4:1/4 F4:1/4 E3+B3+E4:2',
+    'B3+E4:2 B3+E4:2',
+    'E3:2 E3:2',
+)
 
 # Name, quarters a minute, key, melody, accompaniment (a pattern, or notes), bass (a pattern).
 SECTIONS = [
@@ -163,22 +184,33 @@ SECTIONS = [
     ('9 Slow', 76, in_a, sparse(THEME), ARPEGGIO, HALVES),
     ('10 Canon', 120, in_a, shift(THEME, 12), CANON, HALVES),
     ('11 In D', 132, in_d, vary(THEME, '0:1/2 drone:1/2', CHORD), OFFBEAT, QUARTERS),
-    ('12 Finale', 152, in_a, vary(THEME, '0+octave:1/2 0:1/4 link:1/4', SARARIN), ARPEGGIO,
-     QUARTERS),
+    (
+        '12 Finale',
+        152,
+        in_a,
+        vary(THEME, '0+octave:1/2 0:1/4 link:1/4', SARARIN),
+        ARPEGGIO,
+        QUARTERS,
+    ),
     ('Coda', 88, in_a, two_voices(THEME), SUSTAINED, HALVES),
 ]
 
 
 def event(delta, status, body, meta=b''):
     """A chunk of a track; one with a meta type gets its length."""
-    return {'delta': vlq(delta), 'status': bytes([status]), 'meta': meta,
-            'length': vlq(len(body)) if meta else b'', 'body': bytes(body)}
+    return {
+        'delta': vlq(delta),
+        'status': bytes([status]),
+        'meta': meta,
+        'length': vlq(len(body)) if meta else b'',
+        'body': bytes(body),
+    }
 
 
 def chunks(beginning, events, ticks):
     """Events (tick, order, status, body, meta) in the order of time, with an end at ticks."""
     result, now = list(beginning), 0
-    for tick, _, *rest in sorted(events) + [(ticks, 0, 0xff, b'', b'\x2f')]:
+    for tick, _, *rest in sorted(events) + [(ticks, 0, 0xFF, b'', b'\x2f')]:
         result.append(event(tick - now, *rest))
         now = tick
     return {'chunks': result}
@@ -192,9 +224,11 @@ def part(name, channel, program, accent, normal, notes):
         for pitch in pitches:
             assert 45 <= pitch <= 93, pitch
             # Off comes before on at the same tick, or it would end the new note.
-            events += [(tick, 1, 0x90 | channel, bytes([pitch, velocity])),
-                       (tick + ticks, 0, 0x80 | channel, bytes([pitch, 64]))]
-    beginning = [event(0, 0xff, name.encode(), b'\x03'), event(0, 0xc0 | channel, bytes([program]))]
+            events += [
+                (tick, 1, 0x90 | channel, bytes([pitch, velocity])),
+                (tick + ticks, 0, 0x80 | channel, bytes([pitch, 64])),
+            ]
+    beginning = [event(0, 0xFF, name.encode(), b'\x03'), event(0, 0xC0 | channel, bytes([program]))]
     return chunks(beginning, events, sum(ticks for _, ticks in notes))
 
 
@@ -207,20 +241,28 @@ def main():
             chords = accompany(chords)
         for voice, notes in zip(voices, (melody, chords, accompany(roots))):
             voice += key(notes)
-        conductor += [(now, 0, 0xff, name.encode(), b'\x06'),
-                      (now, 1, 0xff, (60_000_000 // tempo).to_bytes(3, 'big'), b'\x51')]
+        conductor += [
+            (now, 0, 0xFF, name.encode(), b'\x06'),
+            (now, 1, 0xFF, (60_000_000 // tempo).to_bytes(3, 'big'), b'\x51'),
+        ]
         now += 14 * WHOLE
         assert all(sum(ticks for _, ticks in voice) == now for voice in voices), name
     for voice, text in zip(voices, ENDING):
         voice += read(text, PITCHES)
-    beginning = [event(0, 0xff, b'Sakura: theme and variations', b'\x03'),
-                 event(0, 0xff, bytes([4, 2, 24, 8]), b'\x58')]
-    tracks = [chunks(beginning, conductor, now + WHOLE),
-              part('koto', 0, 107, 96, 80, voices[0]),
-              part('accompaniment', 1, 46, 64, 56, voices[1]),
-              part('bass', 2, 32, 80, 72, voices[2])]
-    header = b'MThd' + b''.join(number.to_bytes(size, 'big') for number, size in
-                                ((6, 4), (1, 2), (len(tracks), 2), (QUARTER, 2)))
+    beginning = [
+        event(0, 0xFF, b'Sakura: theme and variations', b'\x03'),
+        event(0, 0xFF, bytes([4, 2, 24, 8]), b'\x58'),
+    ]
+    tracks = [
+        chunks(beginning, conductor, now + WHOLE),
+        part('koto', 0, 107, 96, 80, voices[0]),
+        part('accompaniment', 1, 46, 64, 56, voices[1]),
+        part('bass', 2, 32, 80, 72, voices[2]),
+    ]
+    header = b'MThd' + b''.join(
+        number.to_bytes(size, 'big')
+        for number, size in ((6, 4), (1, 2), (len(tracks), 2), (QUARTER, 2))
+    )
     write_midi({'header': header, 'tracks': tracks}, HERE / 'track1.mid')
 
 

@@ -12,6 +12,7 @@ than the file: loading takes a few times the memory of the arrays, and thirty ti
 the JSON at most. It loads on a CPU, whatever device trained it. Equal runs write equal files:
 times are not in it.
 """
+
 import json
 import os
 import pathlib
@@ -29,13 +30,26 @@ from support import terminal
 from rnn import CELLS, RNN
 
 FORMAT = 1
-FIELDS = {'kind': str, 'n_units': int, 'n_layers': int, 'cell': str, 'vocabulary': list, 'cut': str, 'text_sum': int,
-          'options': dict, 'epoch': int, 'history': list}  # what meta must hold; music has 'music' too
+FIELDS = {
+    'kind': str,
+    'n_units': int,
+    'n_layers': int,
+    'cell': str,
+    'vocabulary': list,
+    'cut': str,
+    'text_sum': int,
+    'options': dict,
+    'epoch': int,
+    'history': list,
+}  # what meta must hold; music has 'music' too
 STATE = 'trainer/updater/'
 
 # What NumPy writes above an array of numbers (its NEP 1), and nothing else that it would evaluate.
-_HEADER = re.compile(rb"\x93NUMPY\x01\0..\{'descr': '([<|](?:b1|[iu][1248]|f[248]))', 'fortran_order': (True|False), "
-                     rb"'shape': \(([0-9, ]*)\), \} *\n", re.DOTALL)
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\0..\{'descr': '([<|](?:b1|[iu][1248]|f[248]))', 'fortran_order': (True|False), "
+    rb"'shape': \(([0-9, ]*)\), \} *\n",
+    re.DOTALL,
+)
 
 
 class CheckpointError(ValueError):
@@ -51,7 +65,13 @@ def save(path, model, meta, updater=None):
     takes besides the weights, or None. OSError if it cannot be written; the old file
     stays whole then.
     """
-    meta = {'format': FORMAT, 'n_units': model.n_units, 'n_layers': model.n_layers, 'cell': model.cell, **meta}
+    meta = {
+        'format': FORMAT,
+        'n_units': model.n_units,
+        'n_layers': model.n_layers,
+        'cell': model.cell,
+        **meta,
+    }
     target = {'meta': numpy.frombuffer(json.dumps(meta).encode(), 'u1')}
     serializers.DictionarySerializer(target, 'model/').save(model)
     if updater is not None:
@@ -60,7 +80,9 @@ def save(path, model, meta, updater=None):
         if array.dtype.hasobject:  # would be pickled
             raise TypeError(f'{name} is not a plain array')
     with terminal.replacing(path) as file:
-        numpy.savez(file, **dict(sorted(target.items())))  # Chainer's order changes with Python's hash seed
+        numpy.savez(
+            file, **dict(sorted(target.items()))
+        )  # Chainer's order changes with Python's hash seed
 
 
 def load(path):
@@ -100,7 +122,9 @@ def resume(path, state, updater):
         for name, array in taken.items():
             found = state[name]
             if (found.dtype, found.shape) != (array.dtype, array.shape):  # NumPy has made it fit
-                raise ValueError(f'{name} is {found.dtype} {found.shape}, not {array.dtype} {array.shape}')
+                raise ValueError(
+                    f'{name} is {found.dtype} {found.shape}, not {array.dtype} {array.shape}'
+                )
             if not numpy.isfinite(found).all():
                 raise ValueError(f'{name} is not finite')
     except KeyError as error:
@@ -119,7 +143,9 @@ def _model(path, arrays):
         if found is None:
             raise CheckpointError(f'{path}: not a checkpoint of this program: no {name}')
         if found.shape != shape or found.dtype != 'f':
-            raise CheckpointError(f'{path}: {name} is {found.dtype} {found.shape}, not float32 {shape}')
+            raise CheckpointError(
+                f'{path}: {name} is {found.dtype} {found.shape}, not float32 {shape}'
+            )
         if not numpy.isfinite(found).all():
             raise CheckpointError(f'{path}: {name} is not finite')
         return found
@@ -144,24 +170,42 @@ def _meta(path, arrays):
     except (KeyError, TypeError, ValueError, RecursionError):
         raise CheckpointError(f'{foreign} (no meta)') from None
     if version != FORMAT and type(version) is int:
-        raise CheckpointError(f'{path}: format {version}, this program reads {FORMAT}; '
-                              'use the version that wrote it, or a newer one')
+        raise CheckpointError(
+            f'{path}: format {version}, this program reads {FORMAT}; '
+            'use the version that wrote it, or a newer one'
+        )
     meta = {'n_layers': 2, 'cell': 'lstm', **meta}  # before they could be chosen
     fields = {'format': int, **FIELDS, **({'music': dict} if meta.get('kind') == 'music' else {})}
     for field, kind in fields.items():
-        if type(meta.get(field)) is not kind or field == 'kind' and meta[field] not in ('text', 'music'):
+        if (
+            type(meta.get(field)) is not kind
+            or field == 'kind'
+            and meta[field] not in ('text', 'music')
+        ):
             raise CheckpointError(f'{foreign} (no {field})')
     words = meta['vocabulary']
-    if not words or not all(word and isinstance(word, str) and not re.search('[\ud800-\udfff]', word) for word in words):
+    if not words or not all(
+        word and isinstance(word, str) and not re.search('[\ud800-\udfff]', word) for word in words
+    ):
         raise CheckpointError(f'{foreign} (no words)')
-    for field, right in (('n_units', meta['n_units'] > 0), ('n_layers', meta['n_layers'] > 0), ('cell', meta['cell'] in CELLS)):
+    for field, right in (
+        ('n_units', meta['n_units'] > 0),
+        ('n_layers', meta['n_layers'] > 0),
+        ('cell', meta['cell'] in CELLS),
+    ):
         if not right:
             raise CheckpointError(f'{foreign} (no {field})')
     history = meta['history']
     if len(history) != meta['epoch'] or not all(
-            isinstance(entry, dict) and entry.get('epoch') == n and 'main/loss' in entry and all(
-                type(value) in (int, float) and abs(value) <= sys.float_info.max for value in entry.values())
-            for n, entry in enumerate(history, 1)):
+        isinstance(entry, dict)
+        and entry.get('epoch') == n
+        and 'main/loss' in entry
+        and all(
+            type(value) in (int, float) and abs(value) <= sys.float_info.max
+            for value in entry.values()
+        )
+        for n, entry in enumerate(history, 1)
+    ):
         raise CheckpointError(f'{foreign} (no history of {meta["epoch"]} epochs)')
     return meta
 
@@ -173,23 +217,41 @@ def _arrays(path, *prefixes):
     """
     damaged = f'{path}: not a checkpoint, or a damaged one'
     try:
-        if not os.path.isfile(path) and not stat.S_ISDIR(os.stat(path).st_mode):  # a pipe would be waited for
+        if not os.path.isfile(path) and not stat.S_ISDIR(
+            os.stat(path).st_mode
+        ):  # a pipe would be waited for
             raise CheckpointError(f'{path}: a pipe or a device, not a file')
         with terminal.opened(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            if (any(member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size
-                    for member in members)
-                    or sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size):
+            if (
+                any(
+                    member.compress_type != zipfile.ZIP_STORED
+                    or member.compress_size != member.file_size
+                    for member in members
+                )
+                or sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size
+            ):
                 raise CheckpointError(f'{damaged}: its arrays are packed, or larger than the file')
-            return {member.filename.removesuffix('.npy'): _array(archive.read(member))
-                    for member in members if member.filename.startswith(prefixes)}
+            return {
+                member.filename.removesuffix('.npy'): _array(archive.read(member))
+                for member in members
+                if member.filename.startswith(prefixes)
+            }
     except CheckpointError:
         raise
     except FileNotFoundError:
         raise CheckpointError(f'{path}: no such file or folder') from None
     except OSError as error:
         raise CheckpointError(f'{path}: {error.strerror or error}') from None
-    except (EOFError, MemoryError, NotImplementedError, OverflowError, RuntimeError, ValueError, zipfile.BadZipFile):
+    except (
+        EOFError,
+        MemoryError,
+        NotImplementedError,
+        OverflowError,
+        RuntimeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ):
         raise CheckpointError(damaged) from None
 
 
@@ -201,7 +263,11 @@ def _array(data):
     dtype, fortran, shape = header.groups()
     shape = tuple(int(n) for n in shape.split(b',') if n.strip())
     order = 'F' if fortran == b'True' else 'C'
-    return numpy.frombuffer(data, dtype.decode(), offset=header.end()).reshape(shape, order=order).copy(order)
+    return (
+        numpy.frombuffer(data, dtype.decode(), offset=header.end())
+        .reshape(shape, order=order)
+        .copy(order)
+    )
 
 
 def kind_of(path):
@@ -211,5 +277,9 @@ def kind_of(path):
 
 def runs(folder='result'):
     """The last.npz files (list of pathlib.Path) below a folder, the newest first, without what was moved to old-N."""
-    found = [path for path in pathlib.Path(folder).rglob('last.npz') if not path.parent.name.startswith('old-')]
+    found = [
+        path
+        for path in pathlib.Path(folder).rglob('last.npz')
+        if not path.parent.name.startswith('old-')
+    ]
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)

@@ -18,6 +18,7 @@ On a GPU a step of a layer is one matrix product and one kernel.
 One thread at a time may call this module. Gradients of gradients are not supported. The number of
 threads decides how sums are rounded.
 """
+
 import concurrent.futures
 import functools
 import math
@@ -34,13 +35,13 @@ from chainer import backend
 from chainer.backends import cuda
 from chainer.optimizers import adam
 
-LEAST_ROWS = 8          # streams of a thread; with fewer the weights are read for too little
-SMALL_PRODUCT = 10**6   # multiplications up to which OpenBLAS (with AVX-512) works in place
-WIDEST_BLOCK = 80       # columns; wider ones are no faster
-CACHED = 1 << 17        # float32 numbers, 512 KiB: what fits in a core's own cache
-SOFTMAX_ROWS = 64       # rows of logits that are turned into a softmax while in the cache
-SLICE_ROWS = 512        # rows of logits that a thread holds at the most
-LOGITS = 1 << 23        # and numbers that all threads hold together, 32 MiB
+LEAST_ROWS = 8  # streams of a thread; with fewer the weights are read for too little
+SMALL_PRODUCT = 10**6  # multiplications up to which OpenBLAS (with AVX-512) works in place
+WIDEST_BLOCK = 80  # columns; wider ones are no faster
+CACHED = 1 << 17  # float32 numbers, 512 KiB: what fits in a core's own cache
+SOFTMAX_ROWS = 64  # rows of logits that are turned into a softmax while in the cache
+SLICE_ROWS = 512  # rows of logits that a thread holds at the most
+LOGITS = 1 << 23  # and numbers that all threads hold together, 32 MiB
 
 
 def forward(model, x, t, dropout_ratio=0.5):
@@ -65,11 +66,12 @@ def forward(model, x, t, dropout_ratio=0.5):
         if chainer.config.train and dropout_ratio:
             mask = dropout_mask(model.xp, (len(x), 4, x.shape[1], model.n_units), dropout_ratio)
         h, after['c' + k], after['h' + k] = LSTM(mask, index).apply(
-            (h, state['c' + k], state['h' + k], l_x.W, l_x.b, l_h.W, l_h.b))
+            (h, state['c' + k], state['h' + k], l_x.W, l_x.b, l_h.W, l_h.b)
+        )
         index = None  # of the embedding only
     model.state = after
     output = SoftmaxCrossEntropy(t)
-    loss, = output.apply((h, model.output.W, model.output.b))
+    (loss,) = output.apply((h, model.output.W, model.output.b))
     return loss, output.accuracy
 
 
@@ -85,7 +87,7 @@ def dropout_mask(xp, shape, ratio):
     size = math.prod(shape[1:])
     # One random bit for each binary digit of the ratio, of which 0.5 has one. Together they
     # are below it or not. Sown from the state that is saved.
-    random = numpy.random.SFC64(numpy.random.randint(2 ** 32, dtype='u4'))
+    random = numpy.random.SFC64(numpy.random.randint(2**32, dtype='u4'))
     digits = f'{min(round(ratio * 65536), 65535):016b}'.rstrip('0')[::-1]
     for step in mask:
         dropped = numpy.zeros(-(-size // 64), 'u8')
@@ -99,6 +101,7 @@ def dropout_mask(xp, shape, ratio):
 
 
 # Threads and memory on the CPU
+
 
 @functools.cache
 def blas():
@@ -143,11 +146,13 @@ def parallel(work, size, least=1):
 
 def one_blas_thread(function):
     """Decorator: inside, a matrix product is computed by the thread that asks for it."""
+
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
         pool()  # before: it asks how many threads there would be
         with blas().limit(limits=1, user_api='blas'):
             return function(*args, **kwargs)
+
     return wrapped
 
 
@@ -181,6 +186,7 @@ def chunks(array):
 
 # The embedding
 
+
 class Embedding(chainer.FunctionNode):
     """EmbedID of different words, on the CPU. words: (U,). Input: W (n_vocab, n). Output: (U, n)."""
 
@@ -189,20 +195,20 @@ class Embedding(chainer.FunctionNode):
         self.words = words
 
     def forward_cpu(self, inputs):
-        W, = inputs
+        (W,) = inputs
         self.shape = W.shape
-        return numpy.take(W, self.words, axis=0, out=empty((len(self.words), W.shape[1]))),
+        return (numpy.take(W, self.words, axis=0, out=empty((len(self.words), W.shape[1]))),)
 
     def backward(self, indexes, grad_outputs):
         gW = empty(self.shape)
         gW[...] = 0
         gW[self.words] = grad_outputs[0].array
-        return chainer.as_variable(gW),
+        return (chainer.as_variable(gW),)
 
 
 # A layer
 
-SIGMOID = numpy.array([1, .5, .5, .5], 'f')  # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2
+SIGMOID = numpy.array([1, 0.5, 0.5, 0.5], 'f')  # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2
 
 
 def gate_major(array):
@@ -216,13 +222,20 @@ def blocks(W, rows, scale=numpy.ones(4, 'f')):
     m divides n; if possible such that the product with one block is a small one.
     """
     k, n = W.shape[1:]
-    m = max([m for m in range(16, min(n, WIDEST_BLOCK) + 1)
-             if n % m == 0 and rows * k * m <= SMALL_PRODUCT], default=n)
+    m = max(
+        [
+            m
+            for m in range(16, min(n, WIDEST_BLOCK) + 1)
+            if n % m == 0 and rows * k * m <= SMALL_PRODUCT
+        ],
+        default=n,
+    )
     cut = empty((4, n // m, k, m))
 
     def copy(part):
         view = W[part].reshape(-1, k, n // m, m).swapaxes(1, 2)
         numpy.multiply(view, scale[part, None, None, None], out=cut[part])
+
     parallel(copy, 4, least=1 if W.size > 4 * CACHED else 4)
     return cut
 
@@ -255,7 +268,9 @@ class LSTM(chainer.FunctionNode):
         tanh_cs = empty((steps, batchsize, n))
         cs[0], hs[0] = c, h
         rows = -(-batchsize // threads(batchsize, LEAST_ROWS))
-        blocks_x, blocks_h = (blocks(gate_major(W).swapaxes(1, 2), rows, SIGMOID) for W in (W_x, W_h))
+        blocks_x, blocks_h = (
+            blocks(gate_major(W).swapaxes(1, 2), rows, SIGMOID) for W in (W_x, W_h)
+        )
         b_x, b_h = ((gate_major(b) * SIGMOID[:, None])[:, None] for b in (b_x, b_h))
         if self.index is not None:
             projected = empty((len(x), 4, n))
@@ -265,6 +280,7 @@ class LSTM(chainer.FunctionNode):
                     some = slice(start, min(start + rows, part.stop))
                     multiply(x[some], blocks_x, projected[some].swapaxes(0, 1))
                 projected[part] += b_x[:, 0]
+
             parallel(project, len(x))
 
         def run(part):
@@ -279,19 +295,26 @@ class LSTM(chainer.FunctionNode):
                     z *= self.mask[some][:, :, part]
                 z += b_h
             from_h = empty((4, part.stop - part.start, n))
-            for z, h, new_h, c, new_c, tanh_c in zip(gates[:, :, part], hs[:, part], hs[1:, part],
-                                                     cs[:, part], cs[1:, part], tanh_cs[:, part]):
+            for z, h, new_h, c, new_c, tanh_c in zip(
+                gates[:, :, part],
+                hs[:, part],
+                hs[1:, part],
+                cs[:, part],
+                cs[1:, part],
+                tanh_cs[:, part],
+            ):
                 multiply(h, blocks_h, from_h)
                 z += from_h
                 numpy.tanh(z, out=z)
                 sigmoids = z[1:]
-                sigmoids *= .5
-                sigmoids += .5
+                sigmoids *= 0.5
+                sigmoids += 0.5
                 a, i, f, o = z
                 numpy.multiply(f, c, out=new_c)
                 new_c += numpy.multiply(a, i, out=from_h[0])
                 numpy.tanh(new_c, out=tanh_c)
                 numpy.multiply(o, tanh_c, out=new_h)
+
         parallel(run, batchsize, LEAST_ROWS)
         self.saved = gates, cs, hs, tanh_cs
         return hs[1:], cs[-1].copy(), hs[-1].copy()
@@ -308,8 +331,17 @@ class LSTM(chainer.FunctionNode):
         kernel = forward_kernel(self.mask is not None)
         for t in range(steps):
             xp.dot(hs[t], W_h.T, out=from_h)
-            kernel(from_h, b_x, b_h, gates if self.mask is None else self.mask[t], n, cs[t],
-                   gates[t], cs[t + 1], hs[t + 1])
+            kernel(
+                from_h,
+                b_x,
+                b_h,
+                gates if self.mask is None else self.mask[t],
+                n,
+                cs[t],
+                gates[t],
+                cs[t + 1],
+                hs[t + 1],
+            )
         self.saved = gates, cs, hs
         return hs[1:], cs[-1].copy(), hs[-1].copy()
 
@@ -318,10 +350,12 @@ class LSTM(chainer.FunctionNode):
         xp = backend.get_array_module(x)
         gh, gc_last, gh_last = (None if g is None else g.array for g in grad_outputs)
         gh = xp.zeros_like(self.saved[2][1:]) if gh is None else gh
-        gc, gh_next = (xp.zeros_like(self.saved[2][0]) if g is None else g.copy()
-                       for g in (gc_last, gh_last))
+        gc, gh_next = (
+            xp.zeros_like(self.saved[2][0]) if g is None else g.copy() for g in (gc_last, gh_last)
+        )
         grads = (self._backward_cpu if xp is numpy else self._backward_gpu)(
-            x, W_x, W_h, gh, gc, gh_next)
+            x, W_x, W_h, gh, gc, gh_next
+        )
         return tuple(chainer.as_variable(grads[i]) for i in indexes)
 
     @one_blas_thread
@@ -341,18 +375,19 @@ class LSTM(chainer.FunctionNode):
             all_h_to_c = empty((pieces[0].stop, *dc.shape))
             for some in reversed(pieces):
                 z, tanh_c, c = gates[some][:, :, part], tanh_cs[some, part], cs[some, part]
-                slopes, h_to_c = all_slopes[:len(z)], all_h_to_c[:len(z)]
+                slopes, h_to_c = all_slopes[: len(z)], all_h_to_c[: len(z)]
                 numpy.multiply(z, z, out=slopes)
-                numpy.subtract(1, slopes[:, 0], out=slopes[:, 0])           # tanh' = 1 - a a
+                numpy.subtract(1, slopes[:, 0], out=slopes[:, 0])  # tanh' = 1 - a a
                 numpy.subtract(z[:, 1:], slopes[:, 1:], out=slopes[:, 1:])  # sigmoid' = i - i i
                 slopes[:, :2] *= z[:, 1::-1]
                 slopes[:, 2] *= c
                 slopes[:, 3] *= tanh_c
                 numpy.multiply(hs[1:][some, part], tanh_c, out=h_to_c)
-                numpy.subtract(z[:, 3], h_to_c, out=h_to_c)                 # o (1 - tanh_c tanh_c)
+                numpy.subtract(z[:, 3], h_to_c, out=h_to_c)  # o (1 - tanh_c tanh_c)
                 dzs = gz_h[some, part].swapaxes(1, 2)
-                for dz, slope, to_c, f, dh_above in zip(dzs[::-1], slopes[::-1], h_to_c[::-1],
-                                                        z[::-1, 2], gh[some, part][::-1]):
+                for dz, slope, to_c, f, dh_above in zip(
+                    dzs[::-1], slopes[::-1], h_to_c[::-1], z[::-1, 2], gh[some, part][::-1]
+                ):
                     dh += dh_above
                     dc += numpy.multiply(to_c, dh, out=from_z[0])
                     numpy.multiply(slope[:3], dc, out=dz[:3])
@@ -361,7 +396,10 @@ class LSTM(chainer.FunctionNode):
                     multiply(dz[:, None], blocks_h, from_z)
                     numpy.sum(from_z, axis=0, out=dh)
                 if self.mask is not None:
-                    numpy.multiply(dzs, self.mask[some][:, :, part], out=gz_x[some, part].swapaxes(1, 2))
+                    numpy.multiply(
+                        dzs, self.mask[some][:, :, part], out=gz_x[some, part].swapaxes(1, 2)
+                    )
+
         parallel(run, batchsize, LEAST_ROWS)
 
         gz_x = gz_x.reshape(-1, 4 * n)
@@ -375,8 +413,9 @@ class LSTM(chainer.FunctionNode):
             for start in range(part.start, part.stop, rows):
                 some = slice(start, min(start + rows, part.stop))
                 dz = gz_x[some].reshape(-1, 4, n).swapaxes(0, 1)
-                multiply(dz[:, None], blocks_x, from_z[:, :dz.shape[1]])
-                numpy.sum(from_z[:, :dz.shape[1]], axis=0, out=gx_rows[some])
+                multiply(dz[:, None], blocks_x, from_z[:, : dz.shape[1]])
+                numpy.sum(from_z[:, : dz.shape[1]], axis=0, out=gx_rows[some])
+
         parallel(below, len(gz_x))
 
         def weights(gz, inputs):
@@ -386,6 +425,7 @@ class LSTM(chainer.FunctionNode):
             def columns(part):
                 numpy.matmul(gz[:, part].T, inputs, out=gW[part])
                 numpy.sum(gz[:, part], axis=0, out=gb[part])
+
             parallel(columns, 4 * n, 64)
             chainers = empty(gW.shape)
             gate_major(chainers)[...] = gW.reshape(4, n, -1)
@@ -403,10 +443,18 @@ class LSTM(chainer.FunctionNode):
             xp.dot(gz[t], W_h, out=gh_next)
         gz_h = gz_x = gz.reshape(-1, 4 * n)
         if self.mask is not None:
-            gz_x = (gz.reshape(steps, batchsize, n, 4) * self.mask.transpose(0, 2, 3, 1)).reshape(-1, 4 * n)
-        return ((gz_x @ W_x).reshape(x.shape), gc, gh_next,
-                gz_x.T @ x.reshape(len(gz_x), -1), gz_x.sum(axis=0),
-                gz_h.T @ hs[:-1].reshape(-1, n), gz_h.sum(axis=0))
+            gz_x = (gz.reshape(steps, batchsize, n, 4) * self.mask.transpose(0, 2, 3, 1)).reshape(
+                -1, 4 * n
+            )
+        return (
+            (gz_x @ W_x).reshape(x.shape),
+            gc,
+            gh_next,
+            gz_x.T @ x.reshape(len(gz_x), -1),
+            gz_x.sum(axis=0),
+            gz_h.T @ hs[:-1].reshape(-1, n),
+            gz_h.sum(axis=0),
+        )
 
 
 def sums(rows, index, count):
@@ -422,9 +470,9 @@ def sums(rows, index, count):
     total, more, result = (empty((count, rows.shape[1])) for _ in range(3))
     total[...] = 0
     for k in range(times.max()):
-        some = often[:numpy.count_nonzero(times > k)]
-        numpy.take(rows, order[first[some] + k], axis=0, out=more[:len(some)], mode='clip')
-        total[:len(some)] += more[:len(some)]
+        some = often[: numpy.count_nonzero(times > k)]
+        numpy.take(rows, order[first[some] + k], axis=0, out=more[: len(some)], mode='clip')
+        total[: len(some)] += more[: len(some)]
     result[often] = total
     return result
 
@@ -433,8 +481,9 @@ def sums(rows, index, count):
 def forward_kernel(masked):
     """All of a step but its products. Element i is unit j of a stream, its gates 4i to 4i + 3."""
     return cuda.elementwise(
-        'raw T from_h, raw T b_x, raw T b_h, raw T mask, int64 n, T c', 'raw T z, T new_c, T new_h',
-        '''
+        'raw T from_h, raw T b_x, raw T b_h, raw T mask, int64 n, T c',
+        'raw T z, T new_c, T new_h',
+        """
         const ptrdiff_t j = i % n;
         T v[4];
         for (int g = 0; g < 4; ++g) {
@@ -446,16 +495,18 @@ def forward_kernel(masked):
         }
         new_c = v[0] * v[1] + v[2] * c;
         new_h = v[3] * tanh(new_c);
-        '''.replace('MASK', 'v[g] *= mask[g * _ind.size() + i];' if masked else ''),
-        'lstm_window_forward' + ('_masked' if masked else ''))
+        """.replace('MASK', 'v[g] *= mask[g * _ind.size() + i];' if masked else ''),
+        'lstm_window_forward' + ('_masked' if masked else ''),
+    )
 
 
 @functools.cache
 def backward_kernel():
     """The same backwards: gz from the gradients of h, from above and from the next step, and c."""
     return cuda.elementwise(
-        'raw T gates, T c, T new_c, T gh, T gh_next', 'T gc, raw T gz',
-        '''
+        'raw T gates, T c, T new_c, T gh, T gh_next',
+        'T gc, raw T gz',
+        """
         const T a = gates[4 * i], in = gates[4 * i + 1], f = gates[4 * i + 2], o = gates[4 * i + 3];
         const T tanh_c = tanh(new_c), dh = gh + gh_next;
         const T dc = gc + dh * o * (1 - tanh_c * tanh_c);
@@ -464,10 +515,13 @@ def backward_kernel():
         gz[4 * i + 2] = dc * c * f * (1 - f);
         gz[4 * i + 3] = dh * tanh_c * o * (1 - o);
         gc = dc * f;
-        ''', 'lstm_window_backward')
+        """,
+        'lstm_window_backward',
+    )
 
 
 # The output layer
+
 
 class SoftmaxCrossEntropy(chainer.FunctionNode):
     """The output layer and the loss of a window, some rows at a time.
@@ -500,8 +554,17 @@ class SoftmaxCrossEntropy(chainer.FunctionNode):
         length = max(32, min(SLICE_ROWS, LOGITS // (count * len(W))))
 
         def work(part):
-            return self._rows(new, length, h_and_1[part], W, W_and_b, t[part], batchsize,
-                              gh[part] if backprop else None)
+            return self._rows(
+                new,
+                length,
+                h_and_1[part],
+                W,
+                W_and_b,
+                t[part],
+                batchsize,
+                gh[part] if backprop else None,
+            )
+
         results = parallel(work, len(t), least) if xp is numpy else [work(slice(0, len(t)))]
         losses, hits, gWs, gbs = zip(*results)
         self.accuracy = (sum(hits) / batchsize).astype('f')
@@ -509,17 +572,20 @@ class SoftmaxCrossEntropy(chainer.FunctionNode):
             gW = new(W.shape)
 
             def add(part):
-                for start in range(part.start, part.stop, SOFTMAX_ROWS):  # a transposition that stays in the cache
+                for start in range(
+                    part.start, part.stop, SOFTMAX_ROWS
+                ):  # a transposition that stays in the cache
                     some = slice(start, min(start + SOFTMAX_ROWS, part.stop))
                     for other in gWs[1:]:
                         gWs[0][:, some] += other[:, some]
                     gW[some] = gWs[0][:, some].T
+
             if xp is numpy:
                 parallel(add, len(W))
             else:
                 gW[...] = gWs[0].T
             self.grads = gh.reshape(h.shape), gW, sum(gbs)
-        return xp.asarray(sum(losses) / batchsize, 'f'),
+        return (xp.asarray(sum(losses) / batchsize, 'f'),)
 
     def _rows(self, new, length, h, W, W_and_b, t, batchsize, gh):
         """Some rows h (R, n + 1), followed by the words t (R,), at most `length` at a time.
@@ -531,16 +597,19 @@ class SoftmaxCrossEntropy(chainer.FunctionNode):
         n_vocab, n = W.shape
         length = -(-len(h) // -(-len(h) // length))  # slices of one size
         logits, scale = new((length, n_vocab)), new((length, 1))
-        gW, more = (new((n, n_vocab)) if gh is not None and len(h) > start else None for start in (0, length))
+        gW, more = (
+            new((n, n_vocab)) if gh is not None and len(h) > start else None
+            for start in (0, length)
+        )
         gb = xp.zeros(n_vocab, 'f')
         loss, hits = xp.zeros((), 'd'), xp.zeros((), 'l')
         for start in range(0, len(h), length):
             some = slice(start, min(start + length, len(h)))
-            y, r = logits[:some.stop - start], scale[:some.stop - start]
+            y, r = logits[: some.stop - start], scale[: some.stop - start]
             xp.matmul(h[some], W_and_b.T, out=y)
             step = SOFTMAX_ROWS if xp is numpy else length
             for low in range(0, len(y), step):
-                z, t_z = y[low:low + step], t[some][low:low + step]
+                z, t_z = y[low : low + step], t[some][low : low + step]
                 index = xp.arange(len(z))
                 best = z.argmax(axis=1)
                 hits += xp.count_nonzero(best == t_z)
@@ -551,8 +620,8 @@ class SoftmaxCrossEntropy(chainer.FunctionNode):
                 loss += (xp.log(total) - right).sum()
                 if gh is not None:  # z times 1 / (total B) is softmax minus one-hot, over B
                     z[index, t_z] = z[index, t_z] - total
-                    r[low:low + step, 0] = 1 / (total * batchsize)
-                    gb += r[low:low + step, 0] @ z
+                    r[low : low + step, 0] = 1 / (total * batchsize)
+                    gb += r[low : low + step, 0] @ z
             if gh is not None:
                 xp.matmul(y, W, out=gh[some])
                 gh[some] *= r
@@ -570,6 +639,7 @@ class SoftmaxCrossEntropy(chainer.FunctionNode):
 
 
 # The update
+
 
 class Adam(chainer.optimizers.Adam):
     """chainer.optimizers.Adam, on the CPU in threads and in pieces that stay in the cache.
@@ -595,14 +665,17 @@ class AdamRule(adam.AdamRule):
         if param.grad is None:
             return
         hp = self.hyperparam
-        arrays = [array.reshape(-1) for array in (param.array, param.grad, self.state['m'], self.state['v'])]
+        arrays = [
+            array.reshape(-1)
+            for array in (param.array, param.grad, self.state['m'], self.state['v'])
+        ]
         piece = CACHED // 2
 
         def update(part):
             scratch = empty((piece,))
             for start in range(part.start, part.stop, piece):
-                p, g, m, v = (array[start:min(start + piece, part.stop)] for array in arrays)
-                s = numpy.subtract(g, m, out=scratch[:len(p)])
+                p, g, m, v = (array[start : min(start + piece, part.stop)] for array in arrays)
+                s = numpy.subtract(g, m, out=scratch[: len(p)])
                 s *= 1 - hp.beta1
                 m += s
                 numpy.multiply(g, g, out=s)
@@ -614,4 +687,5 @@ class AdamRule(adam.AdamRule):
                 numpy.divide(self.alpha_t, s, out=s)
                 s *= m
                 p -= s
+
         parallel(update, param.size, 4 * piece)

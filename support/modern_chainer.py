@@ -8,6 +8,7 @@ its first `import chainer`. It changes no number that Chainer computes: it only
 replaces what other packages have removed since. If chainer was imported
 before, an ImportError says so.
 """
+
 import os
 import sys
 import types
@@ -16,8 +17,9 @@ import warnings
 import numpy
 
 if 'chainer' in sys.modules:
-    raise ImportError('import modern_chainer before chainer: it prepares what '
-                      "chainer's own import needs")
+    raise ImportError(
+        "import modern_chainer before chainer: it prepares what chainer's own import needs"
+    )
 
 # Chainer checks its surroundings with numpy.distutils and pkg_resources, which
 # Python 3.12 and setuptools 82 no longer have. The check only prints warnings.

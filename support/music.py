@@ -10,6 +10,7 @@ file: the time since the event before as the shortest variable-length quantity, 
 status byte with its channel, the data bytes. 8360_80_4540 is 480 ticks later, note
 off, channel 1, key 45 (A4), velocity 40; all numbers are hexadecimal.
 """
+
 import collections
 import io
 import math
@@ -24,17 +25,21 @@ from read_midi import MidiError, read_midi, text_of, vlq_value
 from write_midi import to_bytes, vlq
 
 # Which messages become words, by the upper half of the status byte.
-EVENTS = {'notes': {0x8, 0x9}, 'performance': {0x8, 0x9, 0xb, 0xc, 0xe}}
+EVENTS = {'notes': {0x8, 0x9}, 'performance': {0x8, 0x9, 0xB, 0xC, 0xE}}
 # Distinct words per word: piano recordings have 0.17 to 0.55, half of them over 0.29; folk tunes below 0.11.
 IRREGULAR = 0.2
 ENDINGS = {'.mid', '.midi', '.kar', '.rmi', '.smf'}
 MAX_SECONDS = 3600  # of all instruments together: pretty_midi takes up to 2 GB for them
-RATE = 22050        # samples per second: enough for sines; FluidSynth's instruments get twice that
+RATE = 22050  # samples per second: enough for sines; FluidSynth's instruments get twice that
 
 _NOTES = ['C', 'C#', 'D', 'D#', 'E', 'F', 'F#', 'G', 'G#', 'A', 'A#', 'B']
-_WORD = re.compile('((?:[89a-f][0-9a-f]){0,3}[0-7][0-9a-f])'
-                   '_([89be][0-9a-f]_(?:[0-7][0-9a-f]){2}|c[0-9a-f]_[0-7][0-9a-f])')
-_SETUP = re.compile('ff5103(?!000000)[0-9a-f]{6}|ff5804(?!00)[0-9a-f]{2}0[0-9a-f]{5}|c[0-9a-f][0-7][0-9a-f]')
+_WORD = re.compile(
+    '((?:[89a-f][0-9a-f]){0,3}[0-7][0-9a-f])'
+    '_([89be][0-9a-f]_(?:[0-7][0-9a-f]){2}|c[0-9a-f]_[0-7][0-9a-f])'
+)
+_SETUP = re.compile(
+    'ff5103(?!000000)[0-9a-f]{6}|ff5804(?!00)[0-9a-f]{2}0[0-9a-f]{5}|c[0-9a-f][0-7][0-9a-f]'
+)
 
 
 class MusicError(ValueError):
@@ -43,10 +48,13 @@ class MusicError(ValueError):
 
 # Music to words
 
+
 def note_counts(data):
     """The number of notes of each track (list of int)."""
-    return [sum(chunk['status'][0] >> 4 == 9 and chunk['body'][1] > 0 for chunk in track['chunks'])
-            for track in data['tracks']]
+    return [
+        sum(chunk['status'][0] >> 4 == 9 and chunk['body'][1] > 0 for chunk in track['chunks'])
+        for track in data['tracks']
+    ]
 
 
 def track_option(text):
@@ -91,7 +99,9 @@ def to_words(data, track, events='notes'):
             if chunk['status'][0] >> 4 in EVENTS[events]:
                 kept.append((tick, chunk))
     kept.sort(key=lambda pair: pair[0])  # events of one tick stay in the order of the tracks
-    return _in_time((tick, f'{chunk["status"].hex()}_{chunk["body"].hex()}') for tick, chunk in kept)
+    return _in_time(
+        (tick, f'{chunk["status"].hex()}_{chunk["body"].hex()}') for tick, chunk in kept
+    )
 
 
 def _in_time(events):
@@ -102,18 +112,22 @@ def _in_time(events):
         try:
             words.append(f'{vlq(tick - last).hex()}_{event}')
         except ValueError:
-            raise MusicError(f'a rest of {tick - last} ticks is longer than a MIDI file can hold') from None
+            raise MusicError(
+                f'a rest of {tick - last} ticks is longer than a MIDI file can hold'
+            ) from None
         last = tick
     return words
 
 
 def rescale(words, own, division):
     """The words of a piece that counts `own` ticks per quarter, counted in `division` (both int)."""
+
     def events():
         tick = 0
         for word in words:
             tick += parse_word(word)[0]
             yield (2 * tick * division + own) // (2 * own), word.split('_', 1)[1]
+
     return _in_time(events())
 
 
@@ -139,8 +153,12 @@ def setup_of(data, track):
     tracks = data['tracks']
     chosen = list(range(len(tracks))) if track == 'all' else [track]
     together = chosen if data['header'][9] == 2 else range(len(tracks))  # format 2: other pieces
-    channels = {chunk['status'][0] % 16 for number in chosen for chunk in tracks[number]['chunks']
-                if chunk['status'][0] < 0xf0}
+    channels = {
+        chunk['status'][0] % 16
+        for number in chosen
+        for chunk in tracks[number]['chunks']
+        if chunk['status'][0] < 0xF0
+    }
     found = {}
     for number in together:
         tick = 0
@@ -152,9 +170,13 @@ def setup_of(data, track):
                 # a program may stand in another track, but the own one knows better
                 order = not meta and number not in chosen, tick
                 kind = event[:4] if meta else event[:2]
-                found[kind] = min(found.get(kind, (order, event)), (order, event), key=lambda pair: pair[0])
-    return {'division': data['header'][12:].hex(),
-            'events': {kind: found[kind][1] for kind in sorted(found, reverse=True)}}
+                found[kind] = min(
+                    found.get(kind, (order, event)), (order, event), key=lambda pair: pair[0]
+                )
+    return {
+        'division': data['header'][12:].hex(),
+        'events': {kind: found[kind][1] for kind in sorted(found, reverse=True)},
+    }
 
 
 def check_setup(setup):
@@ -165,12 +187,20 @@ def check_setup(setup):
     try:
         events = list(setup['events'].values())
         longest = setup.get('longest', 1)
-        if not all(map(_SETUP.fullmatch, events)) or type(longest) is not int or not 0 < longest < 1 << 28:
+        if (
+            not all(map(_SETUP.fullmatch, events))
+            or type(longest) is not int
+            or not 0 < longest < 1 << 28
+        ):
             raise ValueError
-        return (division_of({'header': bytes(12) + bytes.fromhex(setup['division'])}),
-                [bytes.fromhex(event) for event in events])
+        return (
+            division_of({'header': bytes(12) + bytes.fromhex(setup['division'])}),
+            [bytes.fromhex(event) for event in events],
+        )
     except (AttributeError, KeyError, TypeError, ValueError):  # MusicError is a ValueError
-        raise MusicError(f'impossible division, tempo, time signature or program: {setup}') from None
+        raise MusicError(
+            f'impossible division, tempo, time signature or program: {setup}'
+        ) from None
 
 
 def read(paths, track=None, events='notes', setup=None):
@@ -196,8 +226,15 @@ def read(paths, track=None, events='notes', setup=None):
         try:
             data = read_midi(path)
             chosen = track_of(data, track)
-            found.append((path, may, to_words(data, chosen, events), division_of(data),
-                          setup_of(data, chosen)))
+            found.append(
+                (
+                    path,
+                    may,
+                    to_words(data, chosen, events),
+                    division_of(data),
+                    setup_of(data, chosen),
+                )
+            )
         except (MidiError, MusicError) as error:
             leave_out(path, may, error)
             continue
@@ -216,7 +253,9 @@ def read(paths, track=None, events='notes', setup=None):
     for path, may, words, own, other in found:
         try:
             if (own < 0) != (division < 0):
-                raise MusicError('it counts time in SMPTE frames, others in quarters, or the reverse')
+                raise MusicError(
+                    'it counts time in SMPTE frames, others in quarters, or the reverse'
+                )
             if own != division:
                 words = rescale(words, own, division)
                 converted += 1
@@ -229,7 +268,9 @@ def read(paths, track=None, events='notes', setup=None):
         raise MusicError(f'{files[0][0].parent}: no MIDI file in it can be used')
     setup['longest'] = max([1, *map(longest_note, pieces)])
     if converted:
-        remarks.append(f'{converted} of {len(pieces)} pieces counted time in other units: converted')
+        remarks.append(
+            f'{converted} of {len(pieces)} pieces counted time in other units: converted'
+        )
     return pieces, setup, remarks
 
 
@@ -238,8 +279,11 @@ def _files(paths):
     files = []
     for path in map(pathlib.Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.rglob('*') if p.suffix.lower() in ENDINGS and p.is_file()
-                            and not p.name.startswith('.'))
+            inside = sorted(
+                p
+                for p in path.rglob('*')
+                if p.suffix.lower() in ENDINGS and p.is_file() and not p.name.startswith('.')
+            )
             if not inside:
                 raise MusicError(f'{path}: no MIDI file in this folder')
             files += [(file, True) for file in inside]
@@ -250,8 +294,11 @@ def _files(paths):
 
 def _which(data, track):
     """Which track is learned and what there is, in lines (list of str)."""
-    listed = [f'  track {number} {track_name(other)!r}: {count:,} notes' for number, (other, count)
-              in enumerate(zip(data['tracks'], note_counts(data))) if count]
+    listed = [
+        f'  track {number} {track_name(other)!r}: {count:,} notes'
+        for number, (other, count) in enumerate(zip(data['tracks'], note_counts(data)))
+        if count
+    ]
     return listed + [f'learning track {track}']
 
 
@@ -271,14 +318,17 @@ def transpose(words, semitones):
 
 # Words to music
 
+
 def parse_word(word):
     """(ticks, status, body): int, one byte and data bytes of a pseudo-word; MusicError if it is none."""
     match = _WORD.fullmatch(word)
     if match and not match[1].startswith('80'):
         status, body = match[2].split('_')
         return vlq_value(bytes.fromhex(match[1])), bytes.fromhex(status), bytes.fromhex(body)
-    raise MusicError(f'{word[:40]!r} is not a music word; such a word is 00_90_4560: delta, status '
-                     '8n 9n Bn Cn or En, data bytes below 80, in lower-case hex')
+    raise MusicError(
+        f'{word[:40]!r} is not a music word; such a word is 00_90_4560: delta, status '
+        '8n 9n Bn Cn or En, data bytes below 80, in lower-case hex'
+    )
 
 
 def to_data(words, setup=None):
@@ -318,7 +368,11 @@ def to_data(words, setup=None):
             del sounding[channel, body[0]][:1]
     end = tick + (division if division > 0 else -division // 2)
     end_overdue(end)
-    timed += [(end, bytes([0x80 | channel, key, 0x40])) for (channel, key), starts in sounding.items() for _ in starts]
+    timed += [
+        (end, bytes([0x80 | channel, key, 0x40]))
+        for (channel, key), starts in sounding.items()
+        for _ in starts
+    ]
 
     chunks = [_event(vlq(0), event) for event in first]
     last = 0
@@ -347,7 +401,7 @@ def longest_note(words):
 
 def _event(delta, raw):
     """A chunk of the bytes of an event from its status on; lengths of one byte."""
-    meta, length, body = (raw[1:2], raw[2:3], raw[3:]) if raw[0] == 0xff else (b'', b'', raw[1:])
+    meta, length, body = (raw[1:2], raw[2:3], raw[3:]) if raw[0] == 0xFF else (b'', b'', raw[1:])
     return {'delta': delta, 'status': raw[:1], 'meta': meta, 'length': length, 'body': body}
 
 
@@ -359,7 +413,11 @@ def pitch_words(vocabulary):
     starts = {}
     for word in filter(_WORD.fullmatch, vocabulary):
         ticks, status, body = parse_word(word)
-        if status[0] >> 4 == 9 and body[1] and (body[0] not in starts or ticks < starts[body[0]][0]):
+        if (
+            status[0] >> 4 == 9
+            and body[1]
+            and (body[0] not in starts or ticks < starts[body[0]][0])
+        ):
             starts[body[0]] = ticks, word
     return {key: word for key, (_, word) in sorted(starts.items())}
 
@@ -367,8 +425,11 @@ def pitch_words(vocabulary):
 def key_of(name):
     """The key (int) of the note called `name`, C4 (60) or F#3 or Bb5; None if that is no name."""
     match = re.fullmatch('([A-Ga-g])([#b]?)(-?[0-9])', name)
-    return match and (_NOTES.index(match[1].upper()) + {'': 0, '#': 1, 'b': -1}[match[2]]
-                      + 12 * (int(match[3]) + 1))
+    return match and (
+        _NOTES.index(match[1].upper())
+        + {'': 0, '#': 1, 'b': -1}[match[2]]
+        + 12 * (int(match[3]) + 1)
+    )
 
 
 def name_of(key):
@@ -385,8 +446,14 @@ def nearest(word, vocabulary):
 
     def distance(other):
         other_ticks, other_status, other_body = parse_word(other)
-        return (other_status[0] % 16 != status[0] % 16, other_status[0] >> 4 != status[0] >> 4,
-                abs(other_body[0] - body[0]), abs(other_ticks - ticks), abs(other_body[-1] - body[-1]))
+        return (
+            other_status[0] % 16 != status[0] % 16,
+            other_status[0] >> 4 != status[0] >> 4,
+            abs(other_body[0] - body[0]),
+            abs(other_ticks - ticks),
+            abs(other_body[-1] - body[-1]),
+        )
+
     near = min(filter(_WORD.fullmatch, vocabulary), key=distance, default=None)
     if near is None:
         raise MusicError('the model knows no music word')
@@ -395,25 +462,34 @@ def nearest(word, vocabulary):
 
 # Sound and picture
 
+
 def _player(data):
     """A pretty_midi.PrettyMIDI of what `to_data` gives; MusicError if it would play for too long."""
     import pretty_midi  # late: it and matplotlib take a second, and few commands need them
+
     chunks, header = data['tracks'][0]['chunks'], data['header']
     frames = 256 - header[12]
     if frames <= 128:  # SMPTE, which pretty_midi does not know: one quarter a second instead
-        division, tempo = (30, 1001000) if frames == 29 else (frames, 1000000)  # 29 stands for 29.97
+        division, tempo = (
+            (30, 1001000) if frames == 29 else (frames, 1000000)
+        )  # 29 stands for 29.97
         header = header[:12] + (division * header[13]).to_bytes(2, 'big')
         chunks = [_event(vlq(0), b'\xff\x51\x03' + tempo.to_bytes(3, 'big'))] + [
-            chunk for chunk in chunks if chunk['meta'] != b'\x51']
+            chunk for chunk in chunks if chunk['meta'] != b'\x51'
+        ]
     try:
-        player = pretty_midi.PrettyMIDI(io.BytesIO(to_bytes({'header': header, 'tracks': [{'chunks': chunks}]})))
+        player = pretty_midi.PrettyMIDI(
+            io.BytesIO(to_bytes({'header': header, 'tracks': [{'chunks': chunks}]}))
+        )
     except ValueError:  # more than ten million ticks
         raise MusicError('it lasts too long to be played') from None
     if not player.instruments:
         raise MusicError('there is no note in it')
     if player.get_end_time() * len(player.instruments) > MAX_SECONDS:
-        raise MusicError(f'it lasts {player.get_end_time():,.0f} seconds; what can be heard and drawn is up to '
-                         f'{MAX_SECONDS // len(player.instruments):,}')
+        raise MusicError(
+            f'it lasts {player.get_end_time():,.0f} seconds; what can be heard and drawn is up to '
+            f'{MAX_SECONDS // len(player.instruments):,}'
+        )
     return player
 
 
@@ -456,16 +532,28 @@ def piano_roll(data):
     """
     import matplotlib.figure
     import pretty_midi
+
     player = _player(data)
     keys = [note.pitch for instrument in player.instruments for note in instrument.notes]
     low, high = min(keys) - 2, max(keys) + 2
-    figure = matplotlib.figure.Figure((min(max(8, player.get_end_time() / 5), 40), 5), layout='constrained')
+    figure = matplotlib.figure.Figure(
+        (min(max(8, player.get_end_time() / 5), 40), 5), layout='constrained'
+    )
     axes = figure.subplots()
     for instrument in player.instruments:
-        name = 'drums' if instrument.is_drum else pretty_midi.program_to_instrument_name(instrument.program)
-        axes.hlines([note.pitch for note in instrument.notes], [note.start for note in instrument.notes],
-                    [note.end for note in instrument.notes], linewidth=250 / (high - low), label=name,
-                    color=f'C{player.instruments.index(instrument) % 10}')
+        name = (
+            'drums'
+            if instrument.is_drum
+            else pretty_midi.program_to_instrument_name(instrument.program)
+        )
+        axes.hlines(
+            [note.pitch for note in instrument.notes],
+            [note.start for note in instrument.notes],
+            [note.end for note in instrument.notes],
+            linewidth=250 / (high - low),
+            label=name,
+            color=f'C{player.instruments.index(instrument) % 10}',
+        )
     named = {0, 2, 4, 5, 7, 9, 11} if high - low <= 26 else {0, 7}
     ticks = [key for key in range(low, high + 1) if key % 12 in named]
     axes.set_yticks(ticks, map(name_of, ticks))

@@ -9,6 +9,7 @@ Each process has the whole model and some of the streams of the batch. After eac
 mean of their gradients (Allreduce) and all make the same step, so that their models stay the same. Only
 the first process, rank 0, speaks and writes.
 """
+
 import contextlib
 import os
 import sys
@@ -54,10 +55,13 @@ def communicator(name='naive'):
     """ChainerMN's communicator of all processes: 'naive' by MPI, on CPUs, 'pure_nccl' on GPUs. MpiError."""
     try:
         import chainermn
+
         return chainermn.create_communicator(name)
     except (ImportError, RuntimeError) as error:
         needed = '-r requirements/mpi.txt' if name == 'naive' else 'nvidia-nccl-cu12'
-        raise MpiError(f'--mpi cannot work here: {" ".join(str(error).split())}; pip install {needed} may help') from None
+        raise MpiError(
+            f'--mpi cannot work here: {" ".join(str(error).split())}; pip install {needed} may help'
+        ) from None
 
 
 def mean(comm, numbers):
@@ -76,7 +80,11 @@ def quiet(comm):
     if not comm.rank:
         yield
         return
-    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with (
+        open(os.devnull, 'w') as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
         yield
 
 
@@ -112,7 +120,11 @@ def ending_all(comm):
         with contextlib.redirect_stderr(sys.__stderr__):
             if not isinstance(error, (OSError, MemoryError, KeyboardInterrupt)):
                 traceback.print_exception(error)
-            terminal.complain(os.path.basename(sys.argv[0]),
-                             f'process {comm.rank} of {comm.size}: {terminal.message_of(error) or repr(error)}')
-        time.sleep(1)  # mpiexec passes on what was written, and an Abort that overtakes it ends that, too
+            terminal.complain(
+                os.path.basename(sys.argv[0]),
+                f'process {comm.rank} of {comm.size}: {terminal.message_of(error) or repr(error)}',
+            )
+        time.sleep(
+            1
+        )  # mpiexec passes on what was written, and an Abort that overtakes it ends that, too
         comm.mpi_comm.Abort(130 if isinstance(error, KeyboardInterrupt) else 1)

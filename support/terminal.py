@@ -1,11 +1,12 @@
 """What the commands share: errors in one line, numbers as options, files that have an end and are never half.
 
-    @command.reporting(MidiError)
-    def main(argv=None): ...
+@command.reporting(MidiError)
+def main(argv=None): ...
 
-    with command.replacing('out.mid') as file:
-        file.write(...)
+with command.replacing('out.mid') as file:
+    file.write(...)
 """
+
 import argparse
 import contextlib
 import errno
@@ -23,6 +24,7 @@ def reporting(*errors):
 
     errors: exception classes whose message is such a line already.
     """
+
     def decorate(main):
         program = pathlib.Path(main.__code__.co_filename).name
 
@@ -50,7 +52,9 @@ def reporting(*errors):
                 return 130
             complain(program, message)
             return 1
+
         return wrapped
+
     return decorate
 
 
@@ -63,7 +67,9 @@ def message_of(error):
 
 def complain(program, message):
     """Prints an error to stderr: one line, whatever a strange file has put into the message (str)."""
-    Screen(sys.stderr).write(f'{program}: {"".join(c if c.isprintable() else " " for c in message[:2000])}\n')
+    Screen(sys.stderr).write(
+        f'{program}: {"".join(c if c.isprintable() else " " for c in message[:2000])}\n'
+    )
 
 
 def quiet_imports():
@@ -106,14 +112,18 @@ def discard(stream):
 
 def number(kind, low, high=None):
     """An argparse type: int or float, at least low and at most high (None: no limit, of int 2**31 - 1)."""
-    most = 2 ** 31 - 1 if high is None and kind is int else math.inf if high is None else high
+    most = 2**31 - 1 if high is None and kind is int else math.inf if high is None else high
 
     def parse(text):
         value = kind(text)
         if not low <= value <= most or value == math.inf:  # nan is not between them either
             raise argparse.ArgumentTypeError(
-                f'{text} is not {low} or more' if high is None and not value > most else f'{text} is not from {low} to {most}')
+                f'{text} is not {low} or more'
+                if high is None and not value > most
+                else f'{text} is not from {low} to {most}'
+            )
         return value
+
     parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
     return parse
 

@@ -11,6 +11,7 @@
 
 Every failure that an input can cause is a CorpusError with a one-line message.
 """
+
 import collections
 import concurrent.futures
 import concurrent.futures.process
@@ -48,14 +49,14 @@ UNK = '<unk>'  # a word rarer than min_count
 
 DATA = pathlib.Path(__file__).resolve().parents[1] / 'data'
 ENCODINGS = ('utf-8-sig', 'cp932', 'shift_jis_2004')
-MAX_DOWNLOAD = 64 << 20   # bytes; the longest zip of Aozora Bunko has about 2 MB
-MAX_UNPACKED = 64 << 20   # bytes of all texts of a zip; more is a bomb, or wants a folder
-TIMEOUT = 30              # seconds without an answer from an address
-MAX_SECONDS = 600         # until all of its answer is there
-MAX_LINE = 10000          # characters fed to MeCab at once; it gives up on 1.6 million
-SAMPLE = 1000000          # characters that show what language a text is
-ALONE = 4 << 20           # bytes up to which helpers, each of which takes seconds to start, do not pay
-ENCODED = 1               # version of what encode_folder keeps
+MAX_DOWNLOAD = 64 << 20  # bytes; the longest zip of Aozora Bunko has about 2 MB
+MAX_UNPACKED = 64 << 20  # bytes of all texts of a zip; more is a bomb, or wants a folder
+TIMEOUT = 30  # seconds without an answer from an address
+MAX_SECONDS = 600  # until all of its answer is there
+MAX_LINE = 10000  # characters fed to MeCab at once; it gives up on 1.6 million
+SAMPLE = 1000000  # characters that show what language a text is
+ALONE = 4 << 20  # bytes up to which helpers, each of which takes seconds to start, do not pay
+ENCODED = 1  # version of what encode_folder keeps
 NOTES = {'vocabulary': list, 'cut': str, 'more': int, 'sum': int, 'left_out': list}
 
 
@@ -64,6 +65,7 @@ class CorpusError(ValueError):
 
 
 # Where a text comes from
+
 
 def find(name):
     """The path (str) of the file or folder `name`, or of data/`name` of this project.
@@ -114,8 +116,10 @@ def decode(data, name, encoding=None):
     if data.startswith((b'\xff\xfe', b'\xfe\xff')):
         encodings = [encoding or 'utf-16']
     elif encoding is None and b'\0' in data:
-        raise CorpusError(f'{name}: a binary file, not a text (byte 0 at offset '
-                          f'{data.index(0)}); a text in UTF-16 needs --encoding')
+        raise CorpusError(
+            f'{name}: a binary file, not a text (byte 0 at offset '
+            f'{data.index(0)}); a text in UTF-16 needs --encoding'
+        )
     else:
         encodings = [encoding] if encoding else ENCODINGS
     offset = 0
@@ -134,11 +138,15 @@ def decode(data, name, encoding=None):
             if encoding is None and candidate != 'utf-8-sig' and not re.search(_KANA, text):
                 break  # German in Latin-1, say, passes for Shift_JIS
             if '\0' in text:  # MeCab would stop here
-                raise CorpusError(f'{name}: a binary file, or not {candidate}: '
-                                  f'character 0 at position {text.index(chr(0))}')
+                raise CorpusError(
+                    f'{name}: a binary file, or not {candidate}: '
+                    f'character 0 at position {text.index(chr(0))}'
+                )
             return text
-    raise CorpusError(f'{name}: byte 0x{data[offset]:02x} at offset {offset} is not '
-                      f'{" or ".join(encodings)}; name the encoding with --encoding')
+    raise CorpusError(
+        f'{name}: byte 0x{data[offset]:02x} at offset {offset} is not '
+        f'{" or ".join(encodings)}; name the encoding with --encoding'
+    )
 
 
 def _is_address(source):
@@ -165,7 +173,11 @@ def is_folder(source):
 
 def _texts_in(folder):
     """The paths (list of pathlib.Path) of the .txt files of a folder and those in it; CorpusError if there are none."""
-    paths = sorted(path for path in pathlib.Path(folder).rglob('*') if _is_text(path.name) and os.path.isfile(path))
+    paths = sorted(
+        path
+        for path in pathlib.Path(folder).rglob('*')
+        if _is_text(path.name) and os.path.isfile(path)
+    )
     if not paths:
         raise CorpusError(f'{folder}: no .txt file in this folder')
     return paths
@@ -193,22 +205,47 @@ def _unzipped(name, data):
             for member in archive.infolist():
                 # Nothing is unpacked to a disk here, but who writes such names means no good.
                 if re.search(r'^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)', member.filename):
-                    raise CorpusError(f'{name}: a name in this zip leads out of it: {member.filename!r}')
-            members = sorted((member for member in archive.infolist() if _is_text(member.filename.split('/')[-1])),
-                             key=lambda member: member.filename)
+                    raise CorpusError(
+                        f'{name}: a name in this zip leads out of it: {member.filename!r}'
+                    )
+            members = sorted(
+                (
+                    member
+                    for member in archive.infolist()
+                    if _is_text(member.filename.split('/')[-1])
+                ),
+                key=lambda member: member.filename,
+            )
             if not members:
                 raise CorpusError(f'{name}: no .txt file in this zip')
             if sum(member.file_size for member in members) > MAX_UNPACKED:
-                raise CorpusError(f'{name}: more than {MAX_UNPACKED >> 20} MiB unpacked; '
-                                  'unpack it and give the folder')
+                raise CorpusError(
+                    f'{name}: more than {MAX_UNPACKED >> 20} MiB unpacked; '
+                    'unpack it and give the folder'
+                )
             for member in members:
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise CorpusError(f'{name}: packed in an unusual way; unpack it and give the folder')
-                with archive.open(member) as file:  # in pieces: a size that lies shows after the first
-                    yield f'{name}/{member.filename}', b''.join(iter(lambda: file.read(1 << 20), b''))
+                    raise CorpusError(
+                        f'{name}: packed in an unusual way; unpack it and give the folder'
+                    )
+                with archive.open(
+                    member
+                ) as file:  # in pieces: a size that lies shows after the first
+                    yield (
+                        f'{name}/{member.filename}',
+                        b''.join(iter(lambda: file.read(1 << 20), b'')),
+                    )
     except CorpusError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, OverflowError, RuntimeError, ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        OverflowError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         raise CorpusError(f'{name}: a damaged zip: {error}') from None
 
 
@@ -233,6 +270,7 @@ def _download(address):
             result.set_result(_fetch(address))
         except BaseException as error:
             result.set_exception(error)
+
     # A thread of its own, which can be left waiting.
     threading.Thread(target=fetch, daemon=True).start()
     try:
@@ -249,7 +287,9 @@ def _fetch(address):
         with urllib.request.build_opener(_HttpOnly).open(request, timeout=TIMEOUT) as response:
             data = response.read(MAX_DOWNLOAD + 1)
             if response.length and len(data) <= MAX_DOWNLOAD:
-                raise CorpusError(f'{address}: the answer ends {response.length:,} bytes before its end')
+                raise CorpusError(
+                    f'{address}: the answer ends {response.length:,} bytes before its end'
+                )
             kind = response.headers.get_content_type()
     except CorpusError:
         raise
@@ -269,15 +309,39 @@ def _fetch(address):
 _SOURCE_LINE = re.compile(r'(?:翻訳の)?底本(?:・初出|の親本)?：')
 _NUMERALS = '[一二三四五六七八九十百〇0-9０-９]+'
 _HEADING = re.compile(
-    rf'[ 　]*(?:第?{_NUMERALS}[章回節話部編篇]?|第{_NUMERALS}[章回節話部編篇][ 　][^。」]{{0,40}})[ 　]*')
-_ACCENTS = {'`': '\u0300', "'": '\u0301', '^': '\u0302', '~': '\u0303', ':': '\u0308',
-            '&': '\u030a', ',': '\u0327', '_': '\u0304'}
-_LETTERS = {'AE&': 'Æ', 'ae&': 'æ', 'OE&': 'Œ', 'oe&': 'œ', 's&': 'ß', 'O/': 'Ø', 'o/': 'ø',
-            'L/': 'Ł', 'l/': 'ł', 'D/': 'Đ', 'd/': 'đ', '!@': '¡', '?@': '¿'}
+    rf'[ 　]*(?:第?{_NUMERALS}[章回節話部編篇]?|第{_NUMERALS}[章回節話部編篇][ 　][^。」]{{0,40}})[ 　]*'
+)
+_ACCENTS = {
+    '`': '\u0300',
+    "'": '\u0301',
+    '^': '\u0302',
+    '~': '\u0303',
+    ':': '\u0308',
+    '&': '\u030a',
+    ',': '\u0327',
+    '_': '\u0304',
+}
+_LETTERS = {
+    'AE&': 'Æ',
+    'ae&': 'æ',
+    'OE&': 'Œ',
+    'oe&': 'œ',
+    's&': 'ß',
+    'O/': 'Ø',
+    'o/': 'ø',
+    'L/': 'Ł',
+    'l/': 'ł',
+    'D/': 'Đ',
+    'd/': 'đ',
+    '!@': '¡',
+    '?@': '¿',
+}
 _ACCENTED = re.compile(
-    '|'.join(map(re.escape, _LETTERS)) + "|(?i:[aeiou][`^~_]|[aeiouy]'|[aeiouy]:(?=\\w)|n~|[cghjswy]\\^|[au]&|c,(?=[aou])"
+    '|'.join(map(re.escape, _LETTERS))
+    + "|(?i:[aeiou][`^~_]|[aeiouy]'|[aeiouy]:(?=\\w)|n~|[cghjswy]\\^|[au]&|c,(?=[aou])"
     # but not in l'amour, c'est, don't and not before the comma of a sentence
-    "|[cnszlr]'(?![aeiouht])|[st],(?=[a-z]))")
+    "|[cnszlr]'(?![aeiouht])|[st],(?=[a-z]))"
+)
 
 
 def _is_rule(line):
@@ -287,8 +351,11 @@ def _is_rule(line):
 def _bodies(lines):
     """[(first, last), ...] line numbers of the works in a text in Aozora Bunko's layout, else []."""
     rules = [i for i, line in enumerate(lines) if _is_rule(line)]
-    headers = [(rule, following + 1) for rule, following in zip(rules, rules[1:])
-               if re.search('テキスト中に現れる記号|●[^\n]{0,200}ルビ', '\n'.join(lines[rule:following]))]
+    headers = [
+        (rule, following + 1)
+        for rule, following in zip(rules, rules[1:])
+        if re.search('テキスト中に現れる記号|●[^\n]{0,200}ルビ', '\n'.join(lines[rule:following]))
+    ]
     nineties = [i for i, line in enumerate(lines) if line.startswith('［表記について］')]
     if not headers and nineties and rules and nineties[0] < rules[0]:
         headers = [(nineties[0], rules[0] + 1)]  # one rule, below the notes
@@ -297,7 +364,7 @@ def _bodies(lines):
         for i in range(start, limit):
             if lines[i].startswith('［＃本文終わり］') or _SOURCE_LINE.match(lines[i]):
                 return i
-            if _is_rule(lines[i]) and ''.join(lines[i + 1:i + 2]).startswith(('●', '※', '底本')):
+            if _is_rule(lines[i]) and ''.join(lines[i + 1 : i + 2]).startswith(('●', '※', '底本')):
                 return i  # notes at the end
         return limit
 
@@ -323,19 +390,30 @@ def clean_aozora(text):
     text = '\n\n'.join('\n'.join(lines[first:last]) for first, last in _bodies(lines))
     text = re.sub(r'《[^《》\n]*》|｜', '', text)
     text = re.sub(r'※［＃([^［］\n]*)］', _gaiji, text)
-    text = re.sub(r'［＃(?:ここから)?([大中小]見出し)］.{0,500}?［＃(?:ここで)?\1終わり］', '', text,
-                  flags=re.S)
-    text = '\n'.join(_without_heading(line) if '見出し］' in line else line
-                     for line in text.split('\n'))
+    text = re.sub(
+        r'［＃(?:ここから)?([大中小]見出し)］.{0,500}?［＃(?:ここで)?\1終わり］',
+        '',
+        text,
+        flags=re.S,
+    )
+    text = '\n'.join(
+        _without_heading(line) if '見出し］' in line else line for line in text.split('\n')
+    )
     for _ in range(9):  # notes may hold notes; a bound, so that nesting takes no quadratic time
         text = re.sub(r'［＃[^［］\n]*］', '', text)
     text = re.sub(r'［※[0-9０-９]+］', '', text)
     text = re.sub(r'〔([^〔〕\n]*)〕', _accents, text)
     text = text.replace('／″＼', '〴〵').replace('／＼', '〳〵')
     lines = ['', *text.split('\n'), '']
-    return ''.join(line + '\n' for before, line, after in zip(lines, lines[1:], lines[2:])
-                   if line.strip() and not (_HEADING.fullmatch(line) and (
-                       line[0] in ' 　' or not before.strip() and not after.strip())))
+    return ''.join(
+        line + '\n'
+        for before, line, after in zip(lines, lines[1:], lines[2:])
+        if line.strip()
+        and not (
+            _HEADING.fullmatch(line)
+            and (line[0] in ' 　' or not before.strip() and not after.strip())
+        )
+    )
 
 
 def _without_heading(line):
@@ -349,14 +427,14 @@ def _gaiji(match):
     code = re.search(r'U\+([0-9A-Fa-f]{4,6})', match[1])
     if code:
         number = int(code[1], 16)
-        valid = number < 0x110000 and not 0xd800 <= number < 0xe000
+        valid = number < 0x110000 and not 0xD800 <= number < 0xE000
         return chr(number) if valid else '〓'
     code = re.search(r'(?<![0-9-])([12])-([0-9]{1,2})-([0-9]{1,2})(?![0-9-])', match[1])
     if not code:
         return '〓'
     plane, row, cell = map(int, code.groups())
     try:
-        return (b'\x8f' * (plane - 1) + bytes([0xa0 + row, 0xa0 + cell])).decode('euc_jis_2004')
+        return (b'\x8f' * (plane - 1) + bytes([0xA0 + row, 0xA0 + cell])).decode('euc_jis_2004')
     except ValueError:  # no such cell, or an empty one
         return '〓'
 
@@ -365,6 +443,7 @@ def _accents(match):
     def letter(accented):
         two = accented[0]
         return _LETTERS.get(two) or unicodedata.normalize('NFC', two[0] + _ACCENTS[two[1]])
+
     inner, count = _ACCENTED.subn(letter, match[1])
     return inner if count else match[0]
 
@@ -413,7 +492,7 @@ def split_line(line, cut):
         if words and piece and not (_is_wide(words[-1][-1]) or _is_wide(piece[0])):
             words.append(' ')
         for i in range(0, len(piece), MAX_LINE):
-            parsed = _tagger().parse(piece[i:i + MAX_LINE]).rstrip('\n')
+            parsed = _tagger().parse(piece[i : i + MAX_LINE]).rstrip('\n')
             words += [word for word in parsed.split(' ') if word]
     return words
 
@@ -445,8 +524,10 @@ def surface(word):
 
 def join(words, cut, wakati=False):
     """The text (str) of a list of words; split_text undone."""
-    return ''.join(separator(left, right, cut, wakati) + surface(right) if left else surface(right)
-                   for left, right in zip([''] + words, words))
+    return ''.join(
+        separator(left, right, cut, wakati) + surface(right) if left else surface(right)
+        for left, right in zip([''] + words, words)
+    )
 
 
 def _is_wide(char):
@@ -455,6 +536,7 @@ def _is_wide(char):
 
 
 # Words and ids
+
 
 def make_vocabulary(words, min_count=1, vocab_size=0):
     """The different words (list of str) in the order in which they first appear.
@@ -467,7 +549,7 @@ def make_vocabulary(words, min_count=1, vocab_size=0):
 
 def _frequent(counts, min_count, vocab_size):
     """The vocabulary of `counts`, a dict of words and how often they occur, in the order in which they first do."""
-    most = sorted(counts, key=counts.get, reverse=True)[:vocab_size or None]
+    most = sorted(counts, key=counts.get, reverse=True)[: vocab_size or None]
     kept = {EOS, *(word for word in most if counts[word] >= min_count)}
     vocabulary = [word for word in counts if word in kept]
     if len(vocabulary) < len(counts) and UNK not in vocabulary:
@@ -489,7 +571,10 @@ def encode(words, vocabulary):
 
 # A folder of any number of texts
 
-def encode_folder(folder, more='', store='.', level='word', encoding=None, min_count=1, vocab_size=0):
+
+def encode_folder(
+    folder, more='', store='.', level='word', encoding=None, min_count=1, vocab_size=0
+):
     """The ids of all texts of a folder, as those of read, split_text, make_vocabulary and encode, and of a text `more`.
 
     Returns (ids, notes): ids (N,) int32, a numpy.memmap of a file that is made in the folder `store` the
@@ -500,8 +585,17 @@ def encode_folder(folder, more='', store='.', level='word', encoding=None, min_c
     folder, store = find(folder), pathlib.Path(store)
     paths = _texts_in(folder)
     facts = [_facts(path) for path in paths]
-    key = json.dumps([ENCODED, [(str(path.relative_to(folder)), *fact) for path, fact in zip(paths, facts)],
-                      zlib.crc32(more.encode()), level, encoding, min_count, vocab_size])
+    key = json.dumps(
+        [
+            ENCODED,
+            [(str(path.relative_to(folder)), *fact) for path, fact in zip(paths, facts)],
+            zlib.crc32(more.encode()),
+            level,
+            encoding,
+            min_count,
+            vocab_size,
+        ]
+    )
     name = f'{name_of(folder)[:40]}-{hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]}'
     target, beside = store / f'{name}.ids', store / f'{name}.json'
     kept = _kept(target, beside)
@@ -512,8 +606,17 @@ def encode_folder(folder, more='', store='.', level='word', encoding=None, min_c
         kept = _kept(target, beside)  # by another process, while this one waited
         if not kept:
             with terminal.replacing(target) as file:
-                notes = _encode_texts(folder, paths, [size for size, *_ in facts], more, file, level, encoding,
-                                      min_count, vocab_size)
+                notes = _encode_texts(
+                    folder,
+                    paths,
+                    [size for size, *_ in facts],
+                    more,
+                    file,
+                    level,
+                    encoding,
+                    min_count,
+                    vocab_size,
+                )
             with terminal.replacing(beside) as file:
                 file.write(json.dumps(notes).encode())
             kept = numpy.memmap(target, 'i', 'r'), notes
@@ -534,8 +637,11 @@ def _kept(target, beside):
     try:
         notes = json.loads(beside.read_bytes())
         ids = numpy.memmap(target, 'i', 'r')
-        if ({name: type(value) for name, value in notes.items()} == NOTES
-                and all(isinstance(word, str) for word in notes['vocabulary']) and zlib.crc32(ids) == notes['sum']):
+        if (
+            {name: type(value) for name, value in notes.items()} == NOTES
+            and all(isinstance(word, str) for word in notes['vocabulary'])
+            and zlib.crc32(ids) == notes['sum']
+        ):
             return ids, notes
     except (AttributeError, FileNotFoundError, RecursionError, ValueError):
         pass
@@ -562,15 +668,20 @@ def _encode_texts(folder, paths, sizes, more, file, level, encoding, min_count, 
 
     with tqdm.tqdm(total=sum(sizes), unit='B', unit_scale=True, disable=None) as progress:
         work = _in_helpers if sum(sizes) > ALONE else map
-        for path, size, result in zip(paths, sizes, work(_encode_text, [(path, encoding, cut) for path in paths])):
+        for path, size, result in zip(
+            paths, sizes, work(_encode_text, [(path, encoding, cut) for path in paths])
+        ):
             if isinstance(result, str):
                 left_out.append(result)
             else:
                 write(*result)
             progress.update(size)
     if set(number) <= {EOS}:
-        raise CorpusError(f'{left_out[0]}; none of the {len(paths)} texts can be read' if left_out else
-                          f'{folder}: there is no text in it')
+        raise CorpusError(
+            f'{left_out[0]}; none of the {len(paths)} texts can be read'
+            if left_out
+            else f'{folder}: there is no text in it'
+        )
     more = split_text(more, cut)
     write(*_numbered(more))
 
@@ -581,9 +692,15 @@ def _encode_texts(folder, paths, sizes, more, file, level, encoding, min_count, 
         place = {word: i for i, word in enumerate(vocabulary)}
         table = numpy.array([place.get(word, place.get(UNK)) for word in number], 'i')
         for start in range(0, len(ids), SAMPLE):
-            ids[start:start + SAMPLE] = table[ids[start:start + SAMPLE]]
+            ids[start : start + SAMPLE] = table[ids[start : start + SAMPLE]]
         ids.flush()
-    return {'vocabulary': vocabulary, 'cut': cut, 'more': len(more), 'sum': zlib.crc32(ids), 'left_out': left_out}
+    return {
+        'vocabulary': vocabulary,
+        'cut': cut,
+        'more': len(more),
+        'sum': zlib.crc32(ids),
+        'left_out': left_out,
+    }
 
 
 def _encode_text(job):
@@ -607,33 +724,48 @@ def _in_helpers(work, jobs):
     count = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     jobs = iter(jobs)
     # spawn: to fork a process that has threads is not safe
-    with concurrent.futures.ProcessPoolExecutor(count, multiprocessing.get_context('spawn'), _end_with_parent) as pool:
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches helpers, too: this process says it
+    with concurrent.futures.ProcessPoolExecutor(
+        count, multiprocessing.get_context('spawn'), _end_with_parent
+    ) as pool:
+        handler = signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # Ctrl-C reaches helpers, too: this process says it
         try:
-            pending = collections.deque(pool.submit(work, job) for job in itertools.islice(jobs, 4 * count))
+            pending = collections.deque(
+                pool.submit(work, job) for job in itertools.islice(jobs, 4 * count)
+            )
         finally:
             signal.signal(signal.SIGINT, handler)
         try:
             while pending:
                 yield pending.popleft().result()
-                pending.extend(pool.submit(work, job) for job in itertools.islice(jobs, 1))  # no more at once: memory
+                pending.extend(
+                    pool.submit(work, job) for job in itertools.islice(jobs, 1)
+                )  # no more at once: memory
         except concurrent.futures.process.BrokenProcessPool:
-            raise CorpusError('a helper that reads texts was killed; is there enough memory?') from None
+            raise CorpusError(
+                'a helper that reads texts was killed; is there enough memory?'
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _end_with_parent():
     """In a helper: ends it when the process that started it is gone, killed for instance; it would wait forever."""
+
     def wait():
         multiprocessing.parent_process().join()
         os._exit(1)
+
     threading.Thread(target=wait, daemon=True).start()
 
 
 def near_words(word, vocabulary, n=5):
     """Up to n words of the vocabulary that are written like `word`."""
     near = difflib.get_close_matches(word, vocabulary, n, cutoff=0.5)
-    near += [other for other in vocabulary
-             if other not in near and (word in other or (len(other) > 1 and other in word))]
+    near += [
+        other
+        for other in vocabulary
+        if other not in near and (word in other or (len(other) > 1 and other in word))
+    ]
     return near[:n]

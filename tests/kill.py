@@ -6,6 +6,7 @@ The runs save after every window, so that many kills come while a file is being 
 kill every checkpoint is, byte for byte, one that an unbroken run wrote, and log and picture are whole;
 a run that has come to its end leaves the files of the unbroken one. Exit code 1 if not.
 """
+
 import argparse
 import hashlib
 import json
@@ -21,10 +22,12 @@ import time
 import matplotlib.image
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-RUNS = {'text': ['--corpus', 'holmes.txt', '--epoch', '5'],
-        'steps': ['--corpus', 'holmes.txt', '--epoch', '3', '--stepwise'],
-        'music': ['--midi', 'track1.mid', '--epoch', '5', '--track', 'all']}
-PROGRAM = '''
+RUNS = {
+    'text': ['--corpus', 'holmes.txt', '--epoch', '5'],
+    'steps': ['--corpus', 'holmes.txt', '--epoch', '3', '--stepwise'],
+    'music': ['--midi', 'track1.mid', '--epoch', '5', '--track', 'all'],
+}
+PROGRAM = """
 import hashlib, sys
 import train
 from support import checkpoint
@@ -37,28 +40,35 @@ def noted(path, *rest):
 
 checkpoint.save, train.AUTOSAVE = noted, 0  # seconds
 sys.exit(train.main())
-'''
+"""
 
 
 def start(notes, *argv):
     """A training (subprocess.Popen) that notes the checksum of each checkpoint that it has written."""
-    return subprocess.Popen([sys.executable, '-c', PROGRAM, notes, *map(str, argv)], stdout=subprocess.DEVNULL,
-                            env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    return subprocess.Popen(
+        [sys.executable, '-c', PROGRAM, notes, *map(str, argv)],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )
 
 
 def untimed(log):
-    return [{name: value for name, value in entry.items() if name not in ('elapsed_time', 'tokens/s')}
-            for entry in json.loads(log.read_bytes())]
+    return [
+        {name: value for name, value in entry.items() if name not in ('elapsed_time', 'tokens/s')}
+        for entry in json.loads(log.read_bytes())
+    ]
 
 
 def look(out, written, log):
     """Asserts that what a killed run left in the folder `out` is whole, and what the unbroken run wrote."""
     for name in ('last.npz', 'best.npz'):
         if (out / name).exists():
-            assert f'{name} {hashlib.sha256((out / name).read_bytes()).hexdigest()}' in written, name
+            assert f'{name} {hashlib.sha256((out / name).read_bytes()).hexdigest()}' in written, (
+                name
+            )
     if (out / 'log').exists():
         entries = untimed(out / 'log')
-        assert entries == log[:len(entries)], 'log'
+        assert entries == log[: len(entries)], 'log'
     if (out / 'loss.png').exists():
         matplotlib.image.imread(out / 'loss.png')
 
@@ -80,14 +90,19 @@ def main(argv=None):
             if name not in unbroken:
                 began = time.perf_counter()
                 assert start(folder / f'{name}.notes', *options, '--out', whole).wait() == 0
-                unbroken[name] = (time.perf_counter() - began, set((folder / f'{name}.notes').read_text().splitlines()),
-                                  untimed(whole / 'log'))
+                unbroken[name] = (
+                    time.perf_counter() - began,
+                    set((folder / f'{name}.notes').read_text().splitlines()),
+                    untimed(whole / 'log'),
+                )
             duration, written, log = unbroken[name]
             shutil.rmtree(out, ignore_errors=True)
             code = None
             while code is None:
                 resumable = (out / 'last.npz').exists()
-                process = start(notes, *(['--resume', out] if resumable else [*options, '--out', out]))
+                process = start(
+                    notes, *(['--resume', out] if resumable else [*options, '--out', out])
+                )
                 try:
                     code = process.wait(rng.uniform(0, duration) if kills < args.kills else None)
                 except subprocess.TimeoutExpired:
@@ -103,8 +118,10 @@ def main(argv=None):
             look(out, written, log)
             assert untimed(out / 'log') == log and not any(out.glob('.*.part'))
             finished += 1
-    print(f'{kills} kills, {saving} of them while a file was being written, {early} before the first was; '
-          f'{finished} runs came to their end, with the very files of the unbroken runs')
+    print(
+        f'{kills} kills, {saving} of them while a file was being written, {early} before the first was; '
+        f'{finished} runs came to their end, with the very files of the unbroken runs'
+    )
     return 0
 
 

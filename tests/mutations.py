@@ -8,6 +8,7 @@ Each input is a small good file in which some bits were flipped, bytes cut out, 
 or overwritten with a length that lies. The same number gives the same inputs. An input that
 makes trouble is printed in hex, and the exit code is 1.
 """
+
 import argparse
 import collections
 import contextlib
@@ -28,18 +29,36 @@ import zipfile
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from support import text as corpus      # noqa: E402
-import generate    # noqa: E402
-from support import music       # noqa: E402
-import read_midi   # noqa: E402
-import train       # noqa: E402
+from support import text as corpus  # noqa: E402
+import generate  # noqa: E402
+from support import music  # noqa: E402
+import read_midi  # noqa: E402
+import train  # noqa: E402
 import write_midi  # noqa: E402
 
 CORPORA = ROOT.parent / 'shared' / 'corpora'
-HANG = 20      # seconds for one input
-LENGTHS = [bytes.fromhex(length) for length in (  # of chunks and zip members, of events
-    'ffffffff', '7fffffff', '80000000', '00000000', '00000001', '0fffffff', '00100000', 'feffffff',
-    'ffffff7f', 'ffffffff7f', '8080808000', '80808000', '00', '7f', 'ff7f', '8100')]
+HANG = 20  # seconds for one input
+LENGTHS = [
+    bytes.fromhex(length)
+    for length in (  # of chunks and zip members, of events
+        'ffffffff',
+        '7fffffff',
+        '80000000',
+        '00000000',
+        '00000001',
+        '0fffffff',
+        '00100000',
+        'feffffff',
+        'ffffff7f',
+        'ffffffff7f',
+        '8080808000',
+        '80808000',
+        '00',
+        '7f',
+        'ff7f',
+        '8100',
+    )
+]
 
 
 class Hang(Exception):
@@ -56,22 +75,35 @@ def mutated(rng, data, others):
         if kind == 0 and at < len(data):
             data[at] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            del data[at:rng.choice((end, len(data)))]
+            del data[at : rng.choice((end, len(data)))]
         elif kind == 2:
             length = rng.choice(LENGTHS)
-            data[at:at + len(length)] = length
+            data[at : at + len(length)] = length
         elif kind == 3:  # where a length stands, in MIDI, RIFF and zip
-            marks = [data.find(mark, rng.randrange(len(data) + 1)) for mark in
-                     (b'MThd', b'MTrk', b'RIFF', b'data', b'PK\1\2', b'PK\3\4', b'\xff', b'\xf0')]
-            at = rng.choice([mark for mark in marks if mark >= 0] or [at]) + rng.choice((1, 2, 4, 18, 22, 24))
+            marks = [
+                data.find(mark, rng.randrange(len(data) + 1))
+                for mark in (
+                    b'MThd',
+                    b'MTrk',
+                    b'RIFF',
+                    b'data',
+                    b'PK\1\2',
+                    b'PK\3\4',
+                    b'\xff',
+                    b'\xf0',
+                )
+            ]
+            at = rng.choice([mark for mark in marks if mark >= 0] or [at]) + rng.choice(
+                (1, 2, 4, 18, 22, 24)
+            )
             length = rng.choice(LENGTHS)
-            data[at:at + len(length)] = length
+            data[at : at + len(length)] = length
         elif kind == 4:
             data[at:at] = data[at:end] * rng.choice((1, 1, 1, 300))
         elif kind == 5:
             other = rng.choice(others)
             start = rng.randrange(len(other) + 1)
-            data[at:end] = other[start:start + rng.randint(1, 60)]
+            data[at:end] = other[start : start + rng.randint(1, 60)]
         else:
             data[at:at] = rng.randbytes(rng.randint(1, 8))
     return bytes(data)
@@ -79,13 +111,20 @@ def mutated(rng, data, others):
 
 # What is fed to which program: the good files, and what to do with one input
 
+
 def midi_seeds():
     """Small MIDI files (bytes): two made of our own, then the real ones that are here."""
     data = read_midi.read_midi(ROOT / 'data' / 'track1.mid')
     for track in data['tracks']:
         del track['chunks'][40:-1]
     raw = write_midi.to_bytes(data)
-    rmid = b'RIFF' + (12 + len(raw)).to_bytes(4, 'little') + b'RMIDdata' + len(raw).to_bytes(4, 'little') + raw
+    rmid = (
+        b'RIFF'
+        + (12 + len(raw)).to_bytes(4, 'little')
+        + b'RMIDdata'
+        + len(raw).to_bytes(4, 'little')
+        + raw
+    )
     real = [path for path in sorted(CORPORA.rglob('*.mid')) if path.stat().st_size <= 1200]
     return [raw, rmid] + [path.read_bytes() for path in real]
 
@@ -110,11 +149,20 @@ def feed_midi(raw):
 def text_seeds():
     """Small texts (bytes) in several encodings and in zips, with and without Aozora Bunko's layout."""
     story = (ROOT / 'data' / 'holmes.txt').read_text(encoding='utf-8')
-    texts = [story[:1500] + story[-400:], story[3000:3600], 'It is 3 miles.\n' * 20, '〔Ve\'ra〕／＼※［＃「木＋世」、U+6830、1-2］\n' * 9]
+    texts = [
+        story[:1500] + story[-400:],
+        story[3000:3600],
+        'It is 3 miles.\n' * 20,
+        "〔Ve'ra〕／＼※［＃「木＋世」、U+6830、1-2］\n" * 9,
+    ]
     for path in sorted(CORPORA.glob('aozora/*.txt')):
         real = path.read_bytes().decode('cp932')
         texts.append(real[:700] + real[-500:])
-    seeds = [text.encode(encoding, 'ignore') for text in texts for encoding in ('utf-8', 'cp932', 'utf-16')]
+    seeds = [
+        text.encode(encoding, 'ignore')
+        for text in texts
+        for encoding in ('utf-8', 'cp932', 'utf-16')
+    ]
     for text in texts[:3]:
         file = io.BytesIO()
         with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
@@ -151,7 +199,21 @@ def checkpoint_seeds():
     (folder / 'small.mid').write_bytes(midi_seeds()[0])
     seeds = []
     for source in (['--corpus', folder / 'small.txt'], ['--midi', folder / 'small.mid']):
-        argv = [*source, '--unit', 4, '--batchsize', 2, '--bproplen', 9, '--epoch', 1, '--sample-every', 0, '--out', folder / 'run']
+        argv = [
+            *source,
+            '--unit',
+            4,
+            '--batchsize',
+            2,
+            '--bproplen',
+            9,
+            '--epoch',
+            1,
+            '--sample-every',
+            0,
+            '--out',
+            folder / 'run',
+        ]
         with contextlib.redirect_stdout(io.StringIO()):
             train.main([*map(str, argv)])
         seeds.append((folder / 'run' / 'last.npz').read_bytes())
@@ -166,25 +228,52 @@ def repacked(rng, raw):
         for name in old.namelist():
             data = old.read(name)
             if name == chosen == 'meta.npy':
-                meta = json.loads(data[data.index(b'\n'):])
+                meta = json.loads(data[data.index(b'\n') :])
                 field = rng.choice(list(meta))
-                values = [None, -1, 0, 10 ** 9, 1e999, '', 'x\n', [], {}, [[]], [None], True, {'a': 1}]
-                if isinstance(meta[field], dict) and rng.random() < .8:
+                values = [
+                    None,
+                    -1,
+                    0,
+                    10**9,
+                    1e999,
+                    '',
+                    'x\n',
+                    [],
+                    {},
+                    [[]],
+                    [None],
+                    True,
+                    {'a': 1},
+                ]
+                if isinstance(meta[field], dict) and rng.random() < 0.8:
                     meta[field][rng.choice([*meta[field], 'x'])] = rng.choice(values)
-                elif isinstance(meta[field], list) and meta[field] and rng.random() < .8:
+                elif isinstance(meta[field], list) and meta[field] and rng.random() < 0.8:
                     meta[field][rng.randrange(len(meta[field]))] = rng.choice(values)
                 else:
                     meta[field] = rng.choice(values)
                 text = json.dumps(meta).encode()
-                data = data[:data.index(b'\n') + 1].replace(
-                    b'(%d,)' % (len(data) - data.index(b'\n') - 1), b'(%d,)' % len(text)) + text
-            elif name == chosen and rng.random() < .3:
+                data = (
+                    data[: data.index(b'\n') + 1].replace(
+                        b'(%d,)' % (len(data) - data.index(b'\n') - 1), b'(%d,)' % len(text)
+                    )
+                    + text
+                )
+            elif name == chosen and rng.random() < 0.3:
                 data = mutated(rng, data, [data])
             elif name == chosen:  # other numbers, where the header tells of some
                 at = rng.randrange(min(128, len(data) - 1), len(data))
-                number = rng.choice([b'\xff\xff\x7f\x7f', b'\xff\xff\x7f\xff', b'\0\0\x80\x7f', b'\xff\xff\xff\xff',
-                                     b'\1\0\0\0', b'\0\0\0\x80', rng.randbytes(4)])
-                data = data[:at // 4 * 4] + number + data[at // 4 * 4 + 4:]
+                number = rng.choice(
+                    [
+                        b'\xff\xff\x7f\x7f',
+                        b'\xff\xff\x7f\xff',
+                        b'\0\0\x80\x7f',
+                        b'\xff\xff\xff\xff',
+                        b'\1\0\0\0',
+                        b'\0\0\0\x80',
+                        rng.randbytes(4),
+                    ]
+                )
+                data = data[: at // 4 * 4] + number + data[at // 4 * 4 + 4 :]
             new.writestr(name, data)
     return file.getvalue()
 
@@ -197,21 +286,31 @@ def feed_checkpoint(raw):
         path.write_bytes(raw)
         codes = []
         writing = ['--model', path, '--length', '4', '--seed', '1']
-        for main, argv in ((generate.main, writing), (generate.main, [*writing, '--midi', f'{folder}/out.mid']),
-                           (train.main, ['--resume', path, '--epoch', '2', '--sample-every', '0'])):
+        for main, argv in (
+            (generate.main, writing),
+            (generate.main, [*writing, '--midi', f'{folder}/out.mid']),
+            (train.main, ['--resume', path, '--epoch', '2', '--sample-every', '0']),
+        ):
             err = io.StringIO()
             with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
                 try:
                     codes.append(main([*map(str, argv)]))
                 except SystemExit as error:
                     codes.append(error.code)
-            lines = [line for line in err.getvalue().splitlines() if not line.startswith('the loss jumped')]
+            lines = [
+                line
+                for line in err.getvalue().splitlines()
+                if not line.startswith('the loss jumped')
+            ]
             assert codes[-1] in (0, 2) or codes[-1] == 1 and 1 <= len(lines) <= 2, err.getvalue()
         return 'refused' if all(codes) else 'used'
 
 
-KINDS = {'midi': (midi_seeds, feed_midi), 'text': (text_seeds, feed_text),
-         'checkpoint': (checkpoint_seeds, feed_checkpoint)}
+KINDS = {
+    'midi': (midi_seeds, feed_midi),
+    'text': (text_seeds, feed_text),
+    'checkpoint': (checkpoint_seeds, feed_checkpoint),
+}
 BATCH = 500
 
 
@@ -228,6 +327,7 @@ def batch(kind, number, seeds=None):
 
     def hang(*args):
         raise Hang
+
     signal.signal(signal.SIGALRM, hang)
     for n in range(BATCH):
         raw = rng.choice(seeds)
@@ -267,10 +367,12 @@ def main(argv=None):
                 results['in trouble'] += 1
             results += found
             slowest, largest = max(slowest, seconds), max(largest, memory)
-    print(f'{args.kind}: {sum(results.values()):,} inputs made of {len(seeds)} files, ' +
-          ', '.join(f'{count:,} {result}' for result, count in sorted(results.items())) +
-          f'; slowest {slowest * 1000:.0f} ms, at most {largest:.0f} bytes of memory per byte; '
-          f'{time.perf_counter() - start:.0f} s')
+    print(
+        f'{args.kind}: {sum(results.values()):,} inputs made of {len(seeds)} files, '
+        + ', '.join(f'{count:,} {result}' for result, count in sorted(results.items()))
+        + f'; slowest {slowest * 1000:.0f} ms, at most {largest:.0f} bytes of memory per byte; '
+        f'{time.perf_counter() - start:.0f} s'
+    )
     return 1 if results['in trouble'] else 0
 
 

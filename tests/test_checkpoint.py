@@ -1,4 +1,5 @@
 """checkpoint.py: one file, no pickle, whole or not at all."""
+
 import errno
 import io
 import json
@@ -19,8 +20,15 @@ import train
 from support.checkpoint import CheckpointError
 from rnn import RNN
 
-META = {'kind': 'text', 'vocabulary': ['a', 'b', '<eos>'], 'cut': 'space', 'options': {'lr': 0.1},
-        'epoch': 1, 'history': [{'epoch': 1, 'main/loss': 2.5}], 'text_sum': 1}
+META = {
+    'kind': 'text',
+    'vocabulary': ['a', 'b', '<eos>'],
+    'cut': 'space',
+    'options': {'lr': 0.1},
+    'epoch': 1,
+    'history': [{'epoch': 1, 'main/loss': 2.5}],
+    'text_sum': 1,
+}
 
 
 @pytest.fixture
@@ -53,7 +61,9 @@ def test_cells_and_layers_are_saved(tmp_path, cell, n_layers):
 
 def test_a_checkpoint_from_before_there_were_cells(saved):
     path, model = saved
-    rewritten(path, meta=numpy.frombuffer(json.dumps({'format': 1, 'n_units': 4, **META}).encode(), 'u1'))
+    rewritten(
+        path, meta=numpy.frombuffer(json.dumps({'format': 1, 'n_units': 4, **META}).encode(), 'u1')
+    )
     loaded, meta = checkpoint.load(path)
     assert (meta['n_layers'], meta['cell']) == (2, 'lstm')
     numpy.testing.assert_array_equal(loaded.step([1]), model.step([1]))
@@ -80,38 +90,58 @@ def meta(**changes):
     return numpy.frombuffer(json.dumps(fields).encode(), 'u1')
 
 
-@pytest.mark.parametrize('change, message', [
-    ({'model__l2_h__b': None}, 'model/l2_h/b'),
-    ({'model__l2_h__b': numpy.zeros(1, 'f')}, 'model/l2_h/b'),  # NumPy would broadcast it
-    ({'model__l2_h__b': numpy.zeros(16, 'd')}, 'model/l2_h/b'),
-    ({'model__l3__W': numpy.zeros((4, 4), 'f')}, 'model/l3/W'),
-    ({'model__l3__W': numpy.array([None])}, 'damaged'),         # pickled: refused
-    ({'meta': None}, 'not a checkpoint'),
-    ({'meta': numpy.array([1, 2], 'u1')}, 'not a checkpoint'),
-    ({'meta': meta(format=2)}, 'format 2'),
-    ({'meta': meta(n_units=10 ** 9)}, 'model/l0/W'),            # no memory is taken for it
-    ({'meta': meta(n_units='4')}, 'no n_units'), ({'meta': meta(n_units=4.)}, 'no n_units'),
-    ({'meta': meta(vocabulary=None)}, 'no vocabulary'), ({'meta': meta(vocabulary='abc')}, 'no voc'),
-    ({'meta': meta(vocabulary=['a', 'b', ''])}, 'no words'),
-    ({'meta': meta(vocabulary=['a', 'b', 3])}, 'no words'),
-    ({'meta': meta(options=[])}, 'no options'), ({'meta': meta(text_sum=None)}, 'no text_sum'),
-    *(({'meta': meta(history=history)}, 'no history of 1 epochs') for history in (
-        [], [1], [{}], [{'epoch': 1}], [{'epoch': 2, 'main/loss': 2.5}], [{'epoch': 1, 'main/loss': 'x'}],
-        [{'epoch': 1, 'main/loss': float('nan')}], [{'epoch': 1, 'main/loss': 2.5}] * 2)),
-    ({'meta': meta(n_layers=10 ** 9)}, 'no model/l3_h/W'), ({'meta': meta(n_layers=0)}, 'no n_layers'),
-    ({'meta': meta(n_layers=1)}, 'model/l2/W'), ({'meta': meta(cell='gru')}, 'model/l1_h/W'),
-    ({'meta': meta(cell='lstms')}, 'no cell'), ({'meta': meta(cell=3)}, 'no cell'),
-    ({'meta': meta(n_units=0)}, 'no n_units'), ({'meta': meta(format='2\n')}, 'no format'),
-    ({'meta': meta(vocabulary=[])}, 'no words'),
-    ({'model__l2_h__b': numpy.full(16, numpy.nan, 'f')}, 'l2_h/b is not finite'),
-    ({'model__l0__W': numpy.full((3, 4), numpy.inf, 'f')}, 'l0/W is not finite'),
-    ({'model__l2_h__b': numpy.zeros(16, '>f4')}, 'damaged'),
-    ({'model__l2_h__b': numpy.zeros(16, [('a', 'f')])}, 'damaged'),
-    ({'meta': meta(vocabulary=['a', 'b', '\ud800'])}, 'no words'),
-    ({'meta': numpy.frombuffer(b'[' * 100000, 'u1')}, 'not a checkpoint'),
-    ({'meta': numpy.frombuffer(b'[]', 'u1')}, 'not a checkpoint'),
-    ({'meta': numpy.frombuffer(b'{"format":1}', 'u1')}, 'no kind'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'model__l2_h__b': None}, 'model/l2_h/b'),
+        ({'model__l2_h__b': numpy.zeros(1, 'f')}, 'model/l2_h/b'),  # NumPy would broadcast it
+        ({'model__l2_h__b': numpy.zeros(16, 'd')}, 'model/l2_h/b'),
+        ({'model__l3__W': numpy.zeros((4, 4), 'f')}, 'model/l3/W'),
+        ({'model__l3__W': numpy.array([None])}, 'damaged'),  # pickled: refused
+        ({'meta': None}, 'not a checkpoint'),
+        ({'meta': numpy.array([1, 2], 'u1')}, 'not a checkpoint'),
+        ({'meta': meta(format=2)}, 'format 2'),
+        ({'meta': meta(n_units=10**9)}, 'model/l0/W'),  # no memory is taken for it
+        ({'meta': meta(n_units='4')}, 'no n_units'),
+        ({'meta': meta(n_units=4.0)}, 'no n_units'),
+        ({'meta': meta(vocabulary=None)}, 'no vocabulary'),
+        ({'meta': meta(vocabulary='abc')}, 'no voc'),
+        ({'meta': meta(vocabulary=['a', 'b', ''])}, 'no words'),
+        ({'meta': meta(vocabulary=['a', 'b', 3])}, 'no words'),
+        ({'meta': meta(options=[])}, 'no options'),
+        ({'meta': meta(text_sum=None)}, 'no text_sum'),
+        *(
+            ({'meta': meta(history=history)}, 'no history of 1 epochs')
+            for history in (
+                [],
+                [1],
+                [{}],
+                [{'epoch': 1}],
+                [{'epoch': 2, 'main/loss': 2.5}],
+                [{'epoch': 1, 'main/loss': 'x'}],
+                [{'epoch': 1, 'main/loss': float('nan')}],
+                [{'epoch': 1, 'main/loss': 2.5}] * 2,
+            )
+        ),
+        ({'meta': meta(n_layers=10**9)}, 'no model/l3_h/W'),
+        ({'meta': meta(n_layers=0)}, 'no n_layers'),
+        ({'meta': meta(n_layers=1)}, 'model/l2/W'),
+        ({'meta': meta(cell='gru')}, 'model/l1_h/W'),
+        ({'meta': meta(cell='lstms')}, 'no cell'),
+        ({'meta': meta(cell=3)}, 'no cell'),
+        ({'meta': meta(n_units=0)}, 'no n_units'),
+        ({'meta': meta(format='2\n')}, 'no format'),
+        ({'meta': meta(vocabulary=[])}, 'no words'),
+        ({'model__l2_h__b': numpy.full(16, numpy.nan, 'f')}, 'l2_h/b is not finite'),
+        ({'model__l0__W': numpy.full((3, 4), numpy.inf, 'f')}, 'l0/W is not finite'),
+        ({'model__l2_h__b': numpy.zeros(16, '>f4')}, 'damaged'),
+        ({'model__l2_h__b': numpy.zeros(16, [('a', 'f')])}, 'damaged'),
+        ({'meta': meta(vocabulary=['a', 'b', '\ud800'])}, 'no words'),
+        ({'meta': numpy.frombuffer(b'[' * 100000, 'u1')}, 'not a checkpoint'),
+        ({'meta': numpy.frombuffer(b'[]', 'u1')}, 'not a checkpoint'),
+        ({'meta': numpy.frombuffer(b'{"format":1}', 'u1')}, 'no kind'),
+    ],
+)
 def test_what_does_not_fit_is_refused(saved, change, message):
     rewritten(saved[0], **change)
     with pytest.raises(CheckpointError, match=message) as info:
@@ -125,19 +155,34 @@ def npy(array):
     return file.getvalue()
 
 
-@pytest.mark.parametrize('data', [
-    b'', b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR', b'PK\x03\x04', 'ホームズは'.encode(),
-    pickle.dumps({'a': 1}), npy(numpy.zeros(3))])
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'',
+        b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR',
+        b'PK\x03\x04',
+        'ホームズは'.encode(),
+        pickle.dumps({'a': 1}),
+        npy(numpy.zeros(3)),
+    ],
+)
 def test_foreign_files_are_refused(tmp_path, data):
     (tmp_path / 'm.npz').write_bytes(data)
     with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path / 'm.npz')
 
 
-@pytest.mark.parametrize('header', [
-    "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
-    "{'descr': '<f4', 'fortran_order': False, 'shape': (9**9**9,), }", "{'descr': '<b4', 'fortran_order': False, 'shape': (4,), }",
-    "__import__('os').mkdir('executed')", '(' * 3000])
+@pytest.mark.parametrize(
+    'header',
+    [
+        "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (9**9**9,), }",
+        "{'descr': '<b4', 'fortran_order': False, 'shape': (4,), }",
+        "__import__('os').mkdir('executed')",
+        '(' * 3000,
+    ],
+)
 def test_headers_are_not_evaluated(saved, header, folder):
     path, _ = saved
     with_member(path, 'model/l1_h/W.npy', npy_of(header, bytes(256)))
@@ -176,7 +221,9 @@ def test_nothing_is_executed(saved, folder, capsys):
         rewritten(path, **change)
         assert train.main(['--resume', str(path)]) == 1
         # which does not even look at the state of a training
-        assert generate.main(['--model', str(path)]) == (0 if 'trainer__updater__sums' in change else 1)
+        assert generate.main(['--model', str(path)]) == (
+            0 if 'trainer__updater__sums' in change else 1
+        )
     for data in (pickle.dumps(Exploit()), npy(array)):
         path.write_bytes(data)
         for main, option in ((generate.main, '--model'), (train.main, '--resume')):
@@ -191,8 +238,8 @@ def declared(path, name, size):
     """Overwrites the size that the table of contents of a zip declares for a member."""
     data = bytearray(path.read_bytes())
     entry = data.rindex(name.encode()) - 46
-    assert data[entry:entry + 4] == b'PK\1\2'
-    data[entry + 20:entry + 28] = struct.pack('<II', size, size)
+    assert data[entry : entry + 4] == b'PK\1\2'
+    data[entry + 20 : entry + 28] = struct.pack('<II', size, size)
     path.write_bytes(data)
 
 
@@ -204,7 +251,7 @@ def packed_size_that_lies(path):
     """As many bytes as the table says are packed are asked for at once; mutations.py found it."""
     data = bytearray(path.read_bytes())
     entry = data.rindex(b'meta.npy') - 46
-    data[entry + 20:entry + 24] = struct.pack('<I', 1 << 30)
+    data[entry + 20 : entry + 24] = struct.pack('<I', 1 << 30)
     path.write_bytes(data)
 
 
@@ -213,22 +260,40 @@ def packed_zeros_that_lie(path):
     numpy.savez_compressed(path, meta=numpy.zeros(50_000_000, 'u1'))
     data = bytearray(path.read_bytes())
     entry = data.rindex(b'meta.npy') - 46
-    data[entry + 24:entry + 28] = struct.pack('<I', 1000)
+    data[entry + 24 : entry + 28] = struct.pack('<I', 1000)
     path.write_bytes(data)
 
 
 def larger_array(path):
-    with_member(path, 'model/l1_h/W.npy', npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (40000, 10000), }"))
+    with_member(
+        path,
+        'model/l1_h/W.npy',
+        npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (40000, 10000), }"),
+    )
 
 
 def larger_model(path):
     """Embedding and output of one word are small, whatever n_units; the layers would be 4 * 20000 * 20000 * 4 bytes each."""
-    rewritten(path, meta=meta(n_units=20000, vocabulary=['<eos>']), model__l0__W=numpy.zeros((1, 20000), 'f'),
-              model__l3__W=numpy.zeros((1, 20000), 'f'))
+    rewritten(
+        path,
+        meta=meta(n_units=20000, vocabulary=['<eos>']),
+        model__l0__W=numpy.zeros((1, 20000), 'f'),
+        model__l3__W=numpy.zeros((1, 20000), 'f'),
+    )
 
 
-@pytest.mark.parametrize('bomb', [packed_zeros, packed_zeros_that_lie, packed_size_that_lies, larger_array, larger_model, lambda path: declared(path, 'meta.npy', 4000000000),
-                                  lambda path: declared(path, 'model/l0/W.npy', 3000000000)])
+@pytest.mark.parametrize(
+    'bomb',
+    [
+        packed_zeros,
+        packed_zeros_that_lie,
+        packed_size_that_lies,
+        larger_array,
+        larger_model,
+        lambda path: declared(path, 'meta.npy', 4000000000),
+        lambda path: declared(path, 'model/l0/W.npy', 3000000000),
+    ],
+)
 def test_bombs_take_no_memory(saved, bomb):
     path, _ = saved
     bomb(path)
@@ -252,7 +317,9 @@ def test_a_bomb_of_json_takes_thirty_times_the_file(saved):
 
 def test_loading_takes_a_few_times_the_file(tmp_path):
     path = tmp_path / 'm.npz'
-    checkpoint.save(path, RNN(3000, 100), {**META, 'vocabulary': [f'word {n}' for n in range(3000)]})
+    checkpoint.save(
+        path, RNN(3000, 100), {**META, 'vocabulary': [f'word {n}' for n in range(3000)]}
+    )
     tracemalloc.start()
     checkpoint.load(path)
     peak = tracemalloc.get_traced_memory()[1]
@@ -295,9 +362,11 @@ def test_every_cut_and_many_flipped_bits_are_noticed(saved):
 
 def test_nothing_is_ever_pickled(tmp_path):
     with pytest.raises(TypeError):
+
         class Trainer:
             def serialize(self, serializer):
                 serializer('trigger', None)
+
         checkpoint.save(tmp_path / 'm.npz', RNN(3, 4), META, Trainer())
     assert list(tmp_path.iterdir()) == []
 
@@ -308,6 +377,7 @@ def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
 
     def full(*args):
         raise OSError(errno.ENOSPC, 'No space left on device')
+
     monkeypatch.setattr(terminal.os, 'fsync', full)
     with pytest.raises(OSError) as info:
         checkpoint.save(path, model, META)

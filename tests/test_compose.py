@@ -1,4 +1,5 @@
 """train.py --midi and generate.py --midi: the article's second experiment."""
+
 import json
 import pathlib
 import re
@@ -19,7 +20,11 @@ RUN = [*TINY, '--epoch', '1']
 
 
 def melody(keys, channel=0, velocity=0x50):
-    return [word for key in keys for word in (f'00_9{channel}_{key:02x}{velocity:x}', f'60_8{channel}_{key:02x}40')]
+    return [
+        word
+        for key in keys
+        for word in (f'00_9{channel}_{key:02x}{velocity:x}', f'60_8{channel}_{key:02x}40')
+    ]
 
 
 SETUP = {'division': '0060', 'events': {'ff51': 'ff51030f4240', 'c0': 'c06b'}}
@@ -64,15 +69,19 @@ def failed(capsys, expected, program, *args):
 
 # Learning
 
+
 def test_a_bare_name_is_found_in_data(folder, capsys):
     assert train.main(['--midi', 'track1.mid', *RUN]) == 0
     said = capsys.readouterr().out
-    assert "learning track 1" in said and "3 'bass'" in said  # this one, and the others
+    assert 'learning track 1' in said and "3 'bass'" in said  # this one, and the others
     assert re.search(r'types per token', said) and 'by heart' not in said
     _, meta = checkpoint.load('result/track1/last.npz')
     assert meta['kind'] == 'music'
-    assert meta['music'] == {'division': '01e0', 'events': {
-        'ff58': 'ff580404021808', 'ff51': 'ff5103' + f'{600000:06x}', 'c0': 'c06b'}, 'longest': 1920}
+    assert meta['music'] == {
+        'division': '01e0',
+        'events': {'ff58': 'ff580404021808', 'ff51': 'ff5103' + f'{600000:06x}', 'c0': 'c06b'},
+        'longest': 1920,
+    }
 
 
 def test_what_is_learned(tune):
@@ -92,16 +101,36 @@ def test_performance(folder, capsys):
         train.main(['--midi', 'pedal.mid', '--events', events, *RUN, '--out', events])
         _, meta = checkpoint.load(f'{events}/last.npz')
         assert ({'00_b0_407f', '00_e0_0040', '00_c0_05'} <= set(meta['vocabulary'])) == known
-    generate.main(['--midi', 'out.mid', '--primer', 'pedal.mid', '--model', 'performance', '--length', '0'])
+    generate.main(
+        ['--midi', 'out.mid', '--primer', 'pedal.mid', '--model', 'performance', '--length', '0']
+    )
     assert mido.MidiFile('out.mid').tracks[0][1].type == 'control_change'  # after the program
 
 
 def test_transposed_is_only_what_is_learned():
     words = ['<eos>', *melody([60, 62]), '<eos>', *melody([126]), '<eos>', *melody([64])]
-    assert train.also_transposed(words, -1, 2) == [
-        '<eos>', *melody([59, 61]), '<eos>', *melody([125]), '<eos>', *melody([63]),
-        '<eos>', *melody([61, 63]), '<eos>', *melody([127]), '<eos>', *melody([65]),
-        '<eos>', *melody([62, 64]), '<eos>', *melody([66])] + words
+    assert (
+        train.also_transposed(words, -1, 2)
+        == [
+            '<eos>',
+            *melody([59, 61]),
+            '<eos>',
+            *melody([125]),
+            '<eos>',
+            *melody([63]),
+            '<eos>',
+            *melody([61, 63]),
+            '<eos>',
+            *melody([127]),
+            '<eos>',
+            *melody([65]),
+            '<eos>',
+            *melody([62, 64]),
+            '<eos>',
+            *melody([66]),
+        ]
+        + words
+    )
     assert train.also_transposed(words, 0, 0) == words
 
 
@@ -109,14 +138,16 @@ def test_validation_hears_nothing_twice(tune, capsys):
     args, _ = train.parse(['--midi', 'tune.mid', '--transpose', '-2', '1', '--val-frac', '0.25'])
     words, n_val, _ = train.read_music(args)
     plain = ['<eos>', *words_in('tune.mid'), '<eos>']
-    assert n_val == len(plain) // 4 and words[-len(plain):] == plain
+    assert n_val == len(plain) // 4 and words[-len(plain) :] == plain
     assert len(words) == len(plain) + 3 * (len(plain) - n_val)
 
 
 def test_advice_for_a_recording(folder, capsys):
     random = numpy.random.RandomState(1)
-    words = [f'{random.randint(128):02x}_90_{random.randint(40, 80):02x}{random.randint(1, 128):02x}'
-             for _ in range(500)]
+    words = [
+        f'{random.randint(128):02x}_90_{random.randint(40, 80):02x}{random.randint(1, 128):02x}'
+        for _ in range(500)
+    ]
     write_midi.write_midi(music.to_data(words), 'live.mid')
     train.main(['--midi', 'live.mid', *RUN])
     assert 'by heart' in capsys.readouterr().out
@@ -151,18 +182,26 @@ def test_resume_finds_the_run_of_the_file(composer, small_text, capsys):
     assert 'tune.mid' in failed(capsys, 1, train, '--resume', composer, '--epoch', '5')
 
 
-@pytest.mark.parametrize('options, expected, said', [
-    (['--midi', 'absent.mid'], 1, 'absent.mid'), (['--midi', 'empty'], 1, 'empty'),
-    (['--midi', 'broken'], 1, 'broken'), (['--midi', ''], 1, 'empty'),
-    (['--midi', 'text.mid'], 1, 'MThd'), (['--midi', 'tune.mid', '--track', '5'], 1, 'no track 5'),
-    (['--midi', 'tune.mid', '--track', 'one'], 2, 'one'), (['--midi'], 2, '--midi'),
-    (['--midi', 'tune.mid', '--corpus', 'text.mid'], 2, 'not allowed'),
-    (['--midi', 'tune.mid', '--level', 'char'], 2, '--level'),
-    (['--midi', 'tune.mid', '--encoding', 'utf-8'], 2, '--encoding'),
-    (['--corpus', 'text.mid', '--track', '0'], 2, '--track'),
-    (['--corpus', 'text.mid', '--transpose', '0', '1'], 2, '--transpose'),
-    (['--corpus', 'text.mid', '--events', 'notes'], 2, '--events'),
-    (['--midi', 'tune.mid', '--transpose', '0', '200'], 2, '200')])
+@pytest.mark.parametrize(
+    'options, expected, said',
+    [
+        (['--midi', 'absent.mid'], 1, 'absent.mid'),
+        (['--midi', 'empty'], 1, 'empty'),
+        (['--midi', 'broken'], 1, 'broken'),
+        (['--midi', ''], 1, 'empty'),
+        (['--midi', 'text.mid'], 1, 'MThd'),
+        (['--midi', 'tune.mid', '--track', '5'], 1, 'no track 5'),
+        (['--midi', 'tune.mid', '--track', 'one'], 2, 'one'),
+        (['--midi'], 2, '--midi'),
+        (['--midi', 'tune.mid', '--corpus', 'text.mid'], 2, 'not allowed'),
+        (['--midi', 'tune.mid', '--level', 'char'], 2, '--level'),
+        (['--midi', 'tune.mid', '--encoding', 'utf-8'], 2, '--encoding'),
+        (['--corpus', 'text.mid', '--track', '0'], 2, '--track'),
+        (['--corpus', 'text.mid', '--transpose', '0', '1'], 2, '--transpose'),
+        (['--corpus', 'text.mid', '--events', 'notes'], 2, '--events'),
+        (['--midi', 'tune.mid', '--transpose', '0', '200'], 2, '200'),
+    ],
+)
 def test_wrong_calls_of_train(tune, capsys, options, expected, said):
     (tune.parent / 'empty').mkdir()
     (tune.parent / 'broken').mkdir()
@@ -173,6 +212,7 @@ def test_wrong_calls_of_train(tune, capsys, options, expected, said):
 
 # Composing
 
+
 @pytest.fixture
 def composed(monkeypatch):
     """What the model has written: the words of each piece, before forgotten notes are ended."""
@@ -181,6 +221,7 @@ def composed(monkeypatch):
     def spy(words, setup):
         pieces.append(list(words))
         return real(words, setup)
+
     monkeypatch.setattr(music, 'to_data', spy)
     return pieces
 
@@ -195,12 +236,15 @@ def test_the_second_experiment(composer, composed, capsys):
         pytest.fail('no piece of 40 words')
     piece = mido.MidiFile('out.mid')
     assert piece.ticks_per_beat == 96
-    assert [(m.type, getattr(m, 'tempo', None), getattr(m, 'program', None)) for m in piece.tracks[0][:2]] == [
-        ('set_tempo', 1000000, None), ('program_change', None, 107)]
+    assert [
+        (m.type, getattr(m, 'tempo', None), getattr(m, 'program', None))
+        for m in piece.tracks[0][:2]
+    ] == [('set_tempo', 1000000, None), ('program_change', None, 107)]
     _, meta = checkpoint.load(composer / 'last.npz')
     assert len(composed[0]) == 40 and set(composed[0]) <= set(meta['vocabulary'])
     assert [word.split('_')[1:] for word in composed[0] if word[3] == '9'] == [
-        word.split('_')[1:] for word in words_in('out.mid') if '_9' in word]
+        word.split('_')[1:] for word in words_in('out.mid') if '_9' in word
+    ]
     first = pathlib.Path('out.mid').read_bytes()
     assert generate.main(['--midi', 'again.mid', '--seed', seed, '--length', '40']) == 0
     assert pathlib.Path('again.mid').read_bytes() == first
@@ -222,7 +266,9 @@ def test_greedy_words_are_what_the_network_says(composer, composed):
 
 
 def test_start(composer, capsys):
-    generate.main(['--midi', 'out.mid', '--start', '00_90_4050', '60_80_4040', 'A4', '--length', '0'])
+    generate.main(
+        ['--midi', 'out.mid', '--start', '00_90_4050', '60_80_4040', 'A4', '--length', '0']
+    )
     assert words_in('out.mid') == ['00_90_4050', '60_80_4040', '00_90_4550', '60_80_4540']
     for start in ('D9', '00_90_4051', 'ホームズ', '00_90_40zz', '<unk>', '<eos>'):
         said = failed(capsys, 2, generate, '--midi', 'out.mid', '--start', start)
@@ -232,21 +278,37 @@ def test_start(composer, capsys):
 def test_words_near_the_end_of_a_piece(composer, capsys):
     assert code(generate, '--near', '<eos>', '--model', 'result/tune') == 0
     listed = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
-    assert listed and set(listed) <= set(checkpoint.load('result/tune/last.npz')[1]['vocabulary']) - {'<eos>'}
+    assert listed and set(listed) <= set(
+        checkpoint.load('result/tune/last.npz')[1]['vocabulary']
+    ) - {'<eos>'}
 
 
 def test_sampling_options_and_unknown_words(tune, composed):
-    write_midi.write_midi(music.to_data([*melody([60, 62, 64] * 40), *melody([70])], SETUP), 'rare.mid')
+    write_midi.write_midi(
+        music.to_data([*melody([60, 62, 64] * 40), *melody([70])], SETUP), 'rare.mid'
+    )
     train.main(['--midi', 'rare.mid', '--min-count', '2', *RUN])
 
     def piece(*options):
-        code(generate, '--midi', 'out.mid', '--length', '60', '--seed', '3', '--start', 'C4', *options)
+        code(
+            generate,
+            '--midi',
+            'out.mid',
+            '--length',
+            '60',
+            '--seed',
+            '3',
+            '--start',
+            'C4',
+            *options,
+        )
         return composed[-1]
+
     greedy = piece('--temperature', '0')
     assert piece('--top-k', '1') == piece('--top-p', '1e-9') == greedy != piece()
     assert '<unk>' not in piece('--temperature', '100')  # never drawn, or writing would fail
     stopped = piece('--stop', greedy[5], '--temperature', '0')
-    assert stopped == greedy[:greedy.index(greedy[5], 1) + 1]
+    assert stopped == greedy[: greedy.index(greedy[5], 1) + 1]
 
 
 def test_default_lengths(composer, small_text, monkeypatch):
@@ -256,6 +318,7 @@ def test_default_lengths(composer, small_text, monkeypatch):
     def spy(model, start, length, *args, **options):
         lengths.append(length)
         return real(model, start, 3, *args, **options)
+
     monkeypatch.setattr(generate, 'generate', spy)
     generate.main(['--midi', 'out.mid', '--start', 'C4', '--best'])
     generate.main([])
@@ -274,7 +337,9 @@ def test_primer_takes_the_track_that_was_learned(folder, capsys):
 
 def test_primer(composer, composed, capsys):
     keys = [60, 62, 64] * 10
-    write_midi.write_midi(music.to_data(melody(keys)[:-1], {'division': '01e0', 'events': {}}), 'known.mid')
+    write_midi.write_midi(
+        music.to_data(melody(keys)[:-1], {'division': '01e0', 'events': {}}), 'known.mid'
+    )
     known = melody(keys)
     for n, word in enumerate(known):  # 96 of 480 ticks are 19 of 96
         known[n] = word.replace('60_8', '13_8')
@@ -285,7 +350,19 @@ def test_primer(composer, composed, capsys):
     del composed[:]
     generate.main(['--midi', 'with.mid', '--primer', 'known.mid', '--length', '30', '--seed', '4'])
     assert 'of the first' not in capsys.readouterr().err
-    generate.main(['--midi', 'without.mid', '--primer', 'known.mid', '--no-primer', '--length', '30', '--seed', '4'])
+    generate.main(
+        [
+            '--midi',
+            'without.mid',
+            '--primer',
+            'known.mid',
+            '--no-primer',
+            '--length',
+            '30',
+            '--seed',
+            '4',
+        ]
+    )
     assert composed[0][:16] == melody(keys)[:16]
     assert composed[0][16:] == composed[1]
 
@@ -296,8 +373,25 @@ def test_a_piece_ends_where_the_model_ends_it():
 
 
 def test_num_wav_and_plot(composer, folder, capsys):
-    assert generate.main(['--midi', 'out.mid', '--wav', 'out.wav', '--plot', 'out.png', '--num', '2',
-                          '--length', '20', '--seed', '3']) == 0
+    assert (
+        generate.main(
+            [
+                '--midi',
+                'out.mid',
+                '--wav',
+                'out.wav',
+                '--plot',
+                'out.png',
+                '--num',
+                '2',
+                '--length',
+                '20',
+                '--seed',
+                '3',
+            ]
+        )
+        == 0
+    )
     for n in (1, 2):
         assert mido.MidiFile(f'out-{n}.mid').length > 0
         assert (folder / f'out-{n}.png').read_bytes().startswith(b'\x89PNG')
@@ -305,8 +399,13 @@ def test_num_wav_and_plot(composer, folder, capsys):
             assert file.getnframes() > 0
     assert capsys.readouterr().out == ''
     assert generate.main(['--wav', 'only.wav', '--length', '20', '--start', 'C4']) == 0
-    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == sorted([
-        'only.wav', 'tune.mid', *(f'out-{n}.{end}' for n in (1, 2) for end in ('mid', 'wav', 'png'))])
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == sorted(
+        [
+            'only.wav',
+            'tune.mid',
+            *(f'out-{n}.{end}' for n in (1, 2) for end in ('mid', 'wav', 'png')),
+        ]
+    )
 
 
 def test_each_kind_finds_its_newest_model(composer, small_text, capsys):
@@ -332,7 +431,9 @@ def test_a_damaged_run_is_passed_over_and_said(composer, capsys):
 
 
 def test_a_run_with_the_other_kind(composer, small_text, capsys):
-    assert 'run with --midi' in failed(capsys, 2, train, '--resume', composer, '--corpus', 'small.txt')
+    assert 'run with --midi' in failed(
+        capsys, 2, train, '--resume', composer, '--corpus', 'small.txt'
+    )
 
 
 def test_names_that_begin_with_a_dash(tune):
@@ -349,16 +450,26 @@ def test_no_model_of_the_kind(composer, capsys):
     assert '--midi track1.mid' in failed(capsys, 1, generate, '--midi', 'out.mid')
 
 
-@pytest.mark.parametrize('options, expected, said', [
-    (['--primer', 'tune.mid'], 2, '--midi'), (['--no-primer', '--midi', 'out.mid'], 2, '--no-primer'),
-    (['--midi', 'out.mid', '--out', 'x'], 2, '--out'), (['--midi', 'out.mid', '--wakati'], 2, '--wakati'),
-    (['--midi', 'out.mid', '--start', 'C4', '--primer', 'tune.mid'], 2, '--primer'),
-    (['--midi', 'out.mid', '--primer', 'absent.mid'], 1, 'absent.mid'),
-    (['--midi', 'out.mid', '--stop', '00_90_0000'], 2, '00_90_0000'),
-    (['--midi', '.'], 2, "'.'"), (['--midi', ''], 2, "''"), (['--wav', '/'], 2, "'/'"),
-    (['--midi', 'a', '--wav', './a'], 2, 'file of its own'), (['--midi', 'out.wav'], 2, 'end in .mid'),
-    (['--wav', 'a.mp3'], 2, 'end in .wav'), (['--plot', 'out.pdf'], 2, 'end in .png'),
-    (['--midi', 'tune.mid', '--primer', 'tune.mid'], 2, 'file of its own')])
+@pytest.mark.parametrize(
+    'options, expected, said',
+    [
+        (['--primer', 'tune.mid'], 2, '--midi'),
+        (['--no-primer', '--midi', 'out.mid'], 2, '--no-primer'),
+        (['--midi', 'out.mid', '--out', 'x'], 2, '--out'),
+        (['--midi', 'out.mid', '--wakati'], 2, '--wakati'),
+        (['--midi', 'out.mid', '--start', 'C4', '--primer', 'tune.mid'], 2, '--primer'),
+        (['--midi', 'out.mid', '--primer', 'absent.mid'], 1, 'absent.mid'),
+        (['--midi', 'out.mid', '--stop', '00_90_0000'], 2, '00_90_0000'),
+        (['--midi', '.'], 2, "'.'"),
+        (['--midi', ''], 2, "''"),
+        (['--wav', '/'], 2, "'/'"),
+        (['--midi', 'a', '--wav', './a'], 2, 'file of its own'),
+        (['--midi', 'out.wav'], 2, 'end in .mid'),
+        (['--wav', 'a.mp3'], 2, 'end in .wav'),
+        (['--plot', 'out.pdf'], 2, 'end in .png'),
+        (['--midi', 'tune.mid', '--primer', 'tune.mid'], 2, 'file of its own'),
+    ],
+)
 def test_wrong_calls_of_generate(composer, capsys, options, expected, said):
     assert said in failed(capsys, expected, generate, *options)
 
@@ -367,13 +478,17 @@ def test_a_piece_without_a_note(composer, capsys):
     capsys.readouterr()
     assert code(generate, '--midi', 'out.mid', '--length', '0', '--num', '2') == 1
     assert [line for line in capsys.readouterr().err.splitlines() if '--seed' in line][1:] == [
-        f'generate.py: the model ended piece {n} before its first note; try another --seed or a larger --length' for n in (1, 2)]
+        f'generate.py: the model ended piece {n} before its first note; try another --seed or a larger --length'
+        for n in (1, 2)
+    ]
     assert not list(composer.parent.parent.glob('out*'))
 
 
 def test_a_folder_that_does_not_exist(composer, capsys):
     capsys.readouterr()
-    assert 'no folder absent' in failed(capsys, 2, generate, '--midi', 'absent/out.mid', '--start', 'C4')
+    assert 'no folder absent' in failed(
+        capsys, 2, generate, '--midi', 'absent/out.mid', '--start', 'C4'
+    )
 
 
 def strange(composer, **changes):
@@ -383,9 +498,17 @@ def strange(composer, **changes):
     checkpoint.save('odd.npz', model, {**meta, **changes})
 
 
-@pytest.mark.parametrize('setup', [{'division': '0000', 'events': {}}, {'division': '0060', 'events': {'c0': 'ff2f00'}},
-                                   {'division': '0060', 'events': 3}, {'division': '0060'}, {},
-                                   {'division': '0060', 'events': {}, 'longest': 'x'}])
+@pytest.mark.parametrize(
+    'setup',
+    [
+        {'division': '0000', 'events': {}},
+        {'division': '0060', 'events': {'c0': 'ff2f00'}},
+        {'division': '0060', 'events': 3},
+        {'division': '0060'},
+        {},
+        {'division': '0060', 'events': {}, 'longest': 'x'},
+    ],
+)
 @pytest.mark.parametrize('start', [['--start', 'C4'], ['--primer', 'tune.mid']])
 def test_a_strangers_setup(composer, capsys, setup, start):
     strange(composer, music=setup)
@@ -399,16 +522,28 @@ def test_a_strangers_words(composer, capsys):
     strange(composer, vocabulary=['<eos>', *words[1:]])
     assert code(generate, '--midi', 'out.mid', '--model', 'odd.npz', '--seed', '0') == 1
     assert 'not a music word' in capsys.readouterr().err.splitlines()[-1]
-    assert 'no music word' in failed(capsys, 1, generate, '--midi', 'out.mid', '--model', 'odd.npz',
-                                     '--primer', 'tune.mid')
+    assert 'no music word' in failed(
+        capsys, 1, generate, '--midi', 'out.mid', '--model', 'odd.npz', '--primer', 'tune.mid'
+    )
     strange(composer, vocabulary=words)
     assert '<eos>' in failed(capsys, 1, generate, '--midi', 'out.mid', '--model', 'odd.npz')
 
 
-@pytest.mark.parametrize('options', [
-    {}, {'midi': []}, {'midi': 'tune.mid'}, {'midi': [3]}, {'midi': ['tune.mid'], 'corpus': 'x'}, {'corpus': 3},
-    {'midi': ['tune.mid'], 'transpose': [1]}, {'midi': ['tune.mid'], 'transpose': ['0', '--out']},
-    {'midi': ['tune.mid'], 'transpose': 3}, {'corpus': 'x', 'transpose': [0, 1]}])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'midi': []},
+        {'midi': 'tune.mid'},
+        {'midi': [3]},
+        {'midi': ['tune.mid'], 'corpus': 'x'},
+        {'corpus': 3},
+        {'midi': ['tune.mid'], 'transpose': [1]},
+        {'midi': ['tune.mid'], 'transpose': ['0', '--out']},
+        {'midi': ['tune.mid'], 'transpose': 3},
+        {'corpus': 'x', 'transpose': [0, 1]},
+    ],
+)
 def test_a_strangers_options(composer, capsys, options):
     strange(composer, options=options)
     assert 'odd.npz' in failed(capsys, 1, train, '--resume', 'odd.npz')
@@ -423,7 +558,9 @@ def test_a_stranger_does_not_choose_where_files_go(composer, folder):
     arrays['meta'] = numpy.frombuffer(json.dumps(meta).encode(), 'u1')
     numpy.savez(folder / 'theirs' / 'last.npz', **arrays)
     assert train.main(['--resume', 'theirs', '--epoch', '4']) == 0
-    assert checkpoint.load('theirs/last.npz')[1]['epoch'] == 4 and not (folder / 'elsewhere').exists()
+    assert (
+        checkpoint.load('theirs/last.npz')[1]['epoch'] == 4 and not (folder / 'elsewhere').exists()
+    )
 
 
 def test_music_without_its_setup_is_no_checkpoint(composer, capsys):

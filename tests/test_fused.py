@@ -1,4 +1,5 @@
 """fused.py gives what rnn.py gives, which test_rnn.py checks against NumPy in float64."""
+
 import concurrent.futures
 import contextlib
 import tracemalloc
@@ -35,7 +36,9 @@ def pair(n_vocab, n_units, batchsize, device='@numpy', n_layers=2):
 def with_masks(monkeypatch, masks):
     """Both forms take the masks (n_layers, T, 4, B, n) instead of random ones."""
     windows = list(masks)
-    steps = [mask.transpose(1, 2, 0).reshape(mask.shape[1], -1) for step in zip(*masks) for mask in step]
+    steps = [
+        mask.transpose(1, 2, 0).reshape(mask.shape[1], -1) for step in zip(*masks) for mask in step
+    ]
     monkeypatch.setattr(rnn.F, 'dropout', lambda x, ratio: x * steps.pop(0))
     monkeypatch.setattr(fused, 'dropout_mask', lambda xp, shape, ratio: windows.pop(0))
 
@@ -45,21 +48,34 @@ def assert_same(one, other):
     for (name, a), (_, b) in zip(sorted(one.namedparams()), sorted(other.namedparams())):
         a, b = here(a.grad), here(b.grad)
         assert numpy.isfinite(a).all()
-        numpy.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6 * max(1, abs(a).max()), err_msg=name)
+        numpy.testing.assert_allclose(
+            b, a, rtol=1e-4, atol=2e-6 * max(1, abs(a).max()), err_msg=name
+        )
     for name in one.state:
-        numpy.testing.assert_allclose(here(other.state[name].array), here(one.state[name].array),
-                                      rtol=1e-4, atol=1e-6, err_msg=name)
+        numpy.testing.assert_allclose(
+            here(other.state[name].array),
+            here(one.state[name].array),
+            rtol=1e-4,
+            atol=1e-6,
+            err_msg=name,
+        )
 
 
 @pytest.mark.parametrize('masked', [True, False])
-@pytest.mark.parametrize('n_vocab, n_units, batchsize, lengths, n_layers', [
-    (5, 3, 1, [1, 1], 2),
-    (9, 17, 3, [5, 2], 2),
-    (40, 16, 20, [7, 3], 2),
-    (31, 96, 33, [3, 1], 2),
-    (9, 17, 20, [5, 2], 1),
-    (40, 16, 20, [7, 3], 3)])
-def test_a_window_is_its_steps(device, monkeypatch, n_vocab, n_units, batchsize, lengths, n_layers, masked):
+@pytest.mark.parametrize(
+    'n_vocab, n_units, batchsize, lengths, n_layers',
+    [
+        (5, 3, 1, [1, 1], 2),
+        (9, 17, 3, [5, 2], 2),
+        (40, 16, 20, [7, 3], 2),
+        (31, 96, 33, [3, 1], 2),
+        (9, 17, 20, [5, 2], 1),
+        (40, 16, 20, [7, 3], 3),
+    ],
+)
+def test_a_window_is_its_steps(
+    device, monkeypatch, n_vocab, n_units, batchsize, lengths, n_layers, masked
+):
     """Loss, accuracy, gradients and state, also of a second and shorter window."""
     device.use()
     random = numpy.random.RandomState(0)
@@ -67,7 +83,9 @@ def test_a_window_is_its_steps(device, monkeypatch, n_vocab, n_units, batchsize,
     for length in lengths:
         x, t = device.send(random.randint(n_vocab, size=(2, length, batchsize)).astype('i'))
         if masked:
-            masks = 2 * random.randint(2, size=(n_layers, length, 4, batchsize, n_units)).astype('f')
+            masks = 2 * random.randint(2, size=(n_layers, length, 4, batchsize, n_units)).astype(
+                'f'
+            )
             with_masks(monkeypatch, device.send(masks))
         expected, expected_accuracy = train.stepwise(stepping, x, t, 0.5 * masked)
         loss, accuracy = fused.forward(whole, x, t, 0.5 * masked)
@@ -125,25 +143,31 @@ def test_large_logits_do_not_overflow():
         model.l3.b.array[...] = numpy.linspace(-3000, 3000, 11)
     x, t = numpy.random.RandomState(1).randint(11, size=(2, 3, 4)).astype('i')
     assert float(fused.forward(two, x, t, 0)[0].array) == pytest.approx(
-        float(train.stepwise(one, x, t, 0)[0].array), rel=1e-5)
+        float(train.stepwise(one, x, t, 0)[0].array), rel=1e-5
+    )
 
 
 # Threads and slices
+
 
 @pytest.fixture
 def use_threads(monkeypatch):
     """use_threads(n): as on a machine with n cores."""
     with contextlib.ExitStack() as stack:
+
         def use(n):
             executor = stack.enter_context(concurrent.futures.ThreadPoolExecutor(n))
             monkeypatch.setattr(fused, 'pool', lambda: (n, executor))
+
         yield use
 
 
 def gradients():
     numpy.random.seed(0)
     model, _ = pair(70, 32, 29)
-    x, t = numpy.random.RandomState(1).randint(70, size=(2, 20, 29)).astype('i')  # rows for four threads
+    x, t = (
+        numpy.random.RandomState(1).randint(70, size=(2, 20, 29)).astype('i')
+    )  # rows for four threads
     loss, _ = fused.forward(model, x, t, 0.3)
     model.cleargrads()
     loss.backward()
@@ -158,8 +182,15 @@ def test_threads_slices_and_blocks_change_nothing(monkeypatch, use_threads):
         again = [gradients() for _ in range(2)]
         for name, value in expected.items():
             numpy.testing.assert_allclose(again[0][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
-            numpy.testing.assert_array_equal(again[0][name], again[1][name])  # same machine, same result
-    for name, value in (('SLICE_ROWS', 5), ('SOFTMAX_ROWS', 3), ('SMALL_PRODUCT', 32 * 16 * 29), ('CACHED', 4000)):
+            numpy.testing.assert_array_equal(
+                again[0][name], again[1][name]
+            )  # same machine, same result
+    for name, value in (
+        ('SLICE_ROWS', 5),
+        ('SOFTMAX_ROWS', 3),
+        ('SMALL_PRODUCT', 32 * 16 * 29),
+        ('CACHED', 4000),
+    ):
         monkeypatch.setattr(fused, name, value)
     for name, value in gradients().items():
         numpy.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
@@ -208,6 +239,7 @@ def test_an_error_in_a_thread_is_raised_when_all_have_finished(use_threads):
         if part.start == raising:
             raise KeyboardInterrupt
         done.append(part.start)
+
     for raising in (0, 1, 2):
         done.clear()
         with pytest.raises(KeyboardInterrupt):
@@ -223,7 +255,11 @@ def test_memory_in_use_is_not_handed_out_again():
         array[...] = number
     part[...] = 3
     fused.empty((10, 10))[...] = 9
-    assert [array.min() for array in (*kept, part)] == [array.max() for array in (*kept, part)] == [0, 1, 2, 3]
+    assert (
+        [array.min() for array in (*kept, part)]
+        == [array.max() for array in (*kept, part)]
+        == [0, 1, 2, 3]
+    )
     del array
     address = kept.pop().ctypes.data
     others = [fused.empty((9, 11)) for _ in range(2)]
@@ -240,6 +276,7 @@ def test_sums():
 
 
 # Dropout
+
 
 @pytest.mark.parametrize('ratio', [0.1, 0.5, 0.9])
 def test_dropout_mask(device, ratio):
@@ -267,12 +304,15 @@ def test_masks_follow_from_the_seed():
 
 # Adam
 
+
 def test_adam_is_chainers(device):
     device.use()
     random = numpy.random.RandomState(0)
     models = pair(3000, 31, 1, device)  # l0 and l3 do not fit in one piece
-    optimizers = [kind(alpha=0.01).setup(model) for kind, model in
-                  zip((chainer.optimizers.Adam, fused.Adam), models)]
+    optimizers = [
+        kind(alpha=0.01).setup(model)
+        for kind, model in zip((chainer.optimizers.Adam, fused.Adam), models)
+    ]
     for _ in range(3):
         for params in zip(*(model.params() for model in models)):
             grad = random.normal(0, 1, params[0].shape).astype('f')
@@ -281,7 +321,14 @@ def test_adam_is_chainers(device):
         for optimizer in optimizers:
             optimizer.update()
     for (name, a), (_, b) in zip(*(sorted(model.namedparams()) for model in models)):
-        numpy.testing.assert_allclose(here(b.array), here(a.array), rtol=1e-5, atol=1e-6, err_msg=name)
+        numpy.testing.assert_allclose(
+            here(b.array), here(a.array), rtol=1e-5, atol=1e-6, err_msg=name
+        )
         for key in a.update_rule.state:
-            numpy.testing.assert_allclose(here(b.update_rule.state[key]), here(a.update_rule.state[key]),
-                                          rtol=1e-5, atol=1e-7, err_msg=name + key)
+            numpy.testing.assert_allclose(
+                here(b.update_rule.state[key]),
+                here(a.update_rule.state[key]),
+                rtol=1e-5,
+                atol=1e-7,
+                err_msg=name + key,
+            )

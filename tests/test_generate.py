@@ -13,12 +13,13 @@ from rnn import RNN
 
 # Drawing
 
-def probabilities(logits, temperature=1., top_k=0, top_p=1.):
+
+def probabilities(logits, temperature=1.0, top_k=0, top_p=1.0):
     """The distribution that draw() shall follow, computed the slow and plain way."""
     p = [numpy.exp(z / temperature) for z in logits]
     order = sorted(range(len(p)), key=lambda i: -p[i])
     kept, mass = [], 0
-    for i in order[:top_k or None]:
+    for i in order[: top_k or None]:
         kept.append(i)
     total = sum(p[i] for i in kept)
     nucleus = []
@@ -30,14 +31,27 @@ def probabilities(logits, temperature=1., top_k=0, top_p=1.):
     return [p[i] / total if i in nucleus else 0 for i in range(len(p))]
 
 
-@pytest.mark.parametrize('options', [
-    {}, {'temperature': 0.5}, {'temperature': 3.}, {'top_k': 2}, {'top_p': 0.7},
-    {'temperature': 2., 'top_k': 3, 'top_p': 0.8}, {'top_p': 1e-9}, {'top_k': 1}])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'temperature': 0.5},
+        {'temperature': 3.0},
+        {'top_k': 2},
+        {'top_p': 0.7},
+        {'temperature': 2.0, 'top_k': 3, 'top_p': 0.8},
+        {'top_p': 1e-9},
+        {'top_k': 1},
+    ],
+)
 def test_draw_follows_the_distribution(options):
-    logits = numpy.array([0.3, 2., -1., 1.2, 0.])
+    logits = numpy.array([0.3, 2.0, -1.0, 1.2, 0.0])
     n = 40000
-    ids = generate.draw(numpy.tile(logits, (n, 1)), **{
-        'temperature': 1., 'top_k': 0, 'top_p': 1., **options}, rng=numpy.random.RandomState(1))
+    ids = generate.draw(
+        numpy.tile(logits, (n, 1)),
+        **{'temperature': 1.0, 'top_k': 0, 'top_p': 1.0, **options},
+        rng=numpy.random.RandomState(1),
+    )
     counts = numpy.bincount(ids, minlength=5)
     p = numpy.array(probabilities(logits, **options))
     assert (counts[p == 0] == 0).all()
@@ -46,19 +60,21 @@ def test_draw_follows_the_distribution(options):
 
 @pytest.mark.parametrize('temperature', [0, 1e-300, 1e-6])
 def test_no_temperature_takes_the_likeliest(temperature):
-    logits = numpy.array([[0.3, 2., -1.], [5., 2., 4.999]])
-    ids = generate.draw(logits, temperature, 0, 1., numpy.random.RandomState(0))
+    logits = numpy.array([[0.3, 2.0, -1.0], [5.0, 2.0, 4.999]])
+    ids = generate.draw(logits, temperature, 0, 1.0, numpy.random.RandomState(0))
     assert ids.tolist() == [1, 0]
 
 
 def test_forbidden_ids_are_never_drawn():
     model = RNN(3, 4)
-    drawn = generate.generate(model, [0], 200, num=2, temperature=50, forbidden=[1],
-                              rng=numpy.random.RandomState(0))
+    drawn = generate.generate(
+        model, [0], 200, num=2, temperature=50, forbidden=[1], rng=numpy.random.RandomState(0)
+    )
     assert set(numpy.ravel(list(drawn))) == {0, 2}
 
 
 # Feeding
+
 
 def test_each_word_is_fed_exactly_once():
     class Spy:
@@ -73,6 +89,7 @@ def test_each_word_is_fed_exactly_once():
             logits = numpy.zeros((len(x), 9), 'f')
             logits[:, (x[0] + 1) % 9] = 100  # the next number
             return logits
+
     spy = Spy()
     ids = list(generate.generate(spy, [3, 4], 4, num=2, rng=numpy.random.RandomState(0)))
     assert numpy.array(ids).tolist() == [[5, 5], [6, 6], [7, 7], [8, 8]]
@@ -94,11 +111,13 @@ def test_greedy_text_is_what_the_network_says(trained, capsys):
 
 # The command
 
+
 def test_seed_num_length_and_out(trained, folder, capsys):
     def text(*options):
         capsys.readouterr()
         assert generate.main(['--length', '20', *options]) == 0
         return capsys.readouterr().out
+
     one = text('--seed', '5')
     assert text('--seed', '5') == one != text('--seed', '6')
     assert len(corpus.split_text(one, 'space')) in (20, 21)  # a line end of its own
@@ -122,6 +141,7 @@ def test_sampling_options_arrive(trained, capsys):
         capsys.readouterr()
         generate.main(['--length', '50', '--seed', '3', *options])
         return capsys.readouterr().out
+
     greedy = text('--temperature', '0')
     assert text('--top-k', '1') == text('--top-p', '1e-9') == greedy != text()
 
@@ -143,10 +163,13 @@ def test_wakati(folder, capsys):
 
 def test_newest_run_best_and_model(trained, folder, capsys):
     train.main(['--corpus', 'small.txt', *TINY, '--out', 'result/second'])
-    for options, path in (([], 'result/second/last.npz'), (['--best'], 'result/second/best.npz'),
-                          (['--model', 'result/small'], 'result/small/last.npz'),
-                          (['--model', str(trained), '--best'], str(trained / 'best.npz')),
-                          (['--model', 'result/small/best.npz'], 'result/small/best.npz')):
+    for options, path in (
+        ([], 'result/second/last.npz'),
+        (['--best'], 'result/second/best.npz'),
+        (['--model', 'result/small'], 'result/small/last.npz'),
+        (['--model', str(trained), '--best'], str(trained / 'best.npz')),
+        (['--model', 'result/small/best.npz'], 'result/small/best.npz'),
+    ):
         capsys.readouterr()
         assert generate.main(['--length', '1', *options]) == 0
         assert capsys.readouterr().err.startswith(path + ': ')
@@ -184,10 +207,18 @@ def test_unk_is_never_written_nor_taken(small_text, capsys):
 def test_wrong_use_and_failures(trained, folder, capsys):
     (folder / 'a.npz').write_bytes(b'PK\x03\x04')
     (folder / 'file').write_text('')
-    for code, argv in [(1, ['--model', 'none.npz']), (1, ['--model', 'a.npz']),
-                       (1, ['--out', 'file/x.txt']), (1, ['--model', 'file']), (1, ['--out', '.']),
-                       (2, ['--temperature', '-1']), (2, ['--top-p', '2']), (2, ['--num', '0']),
-                       (2, ['--length', 'x']), (2, ['--temperature', 'nan'])]:
+    for code, argv in [
+        (1, ['--model', 'none.npz']),
+        (1, ['--model', 'a.npz']),
+        (1, ['--out', 'file/x.txt']),
+        (1, ['--model', 'file']),
+        (1, ['--out', '.']),
+        (2, ['--temperature', '-1']),
+        (2, ['--top-p', '2']),
+        (2, ['--num', '0']),
+        (2, ['--length', 'x']),
+        (2, ['--temperature', 'nan']),
+    ]:
         assert failed(capsys, code, *argv).startswith('generate.py: ')
     assert not (folder / 'text.txt').exists()
 
@@ -218,16 +249,21 @@ def test_gpu_writes_the_same(trained, capsys):
         capsys.readouterr()
         generate.main(['--length', '20', '--temperature', '0', *options])
         return capsys.readouterr().out
+
     assert text('--gpu', '0') == text()
 
 
 # --near
 
+
 def test_near_words_are_those_with_the_largest_cosines(trained, capsys):
     model, meta = checkpoint.load(trained / 'last.npz')
     W, words = model.l0.W.array.astype('d'), meta['vocabulary']
     at = words.index('cat')
-    cosines = {word: W[at] @ row / numpy.linalg.norm(W[at]) / numpy.linalg.norm(row) for word, row in zip(words, W)}
+    cosines = {
+        word: W[at] @ row / numpy.linalg.norm(W[at]) / numpy.linalg.norm(row)
+        for word, row in zip(words, W)
+    }
     expected = sorted((word for word in words if word != 'cat'), key=lambda word: -cosines[word])
     assert generate.main(['--near', 'cat']) == 0
     listed = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -237,8 +273,13 @@ def test_near_words_are_those_with_the_largest_cosines(trained, capsys):
 
 
 def test_near_what(trained, capsys):
-    for argv in (['--near', 'dog'], ['--near', 'the cat'], ['--near', ''], ['--near', 'cat', '--start', 'the'],
-                 ['--near', 'cat', '--midi', 'out.mid']):
+    for argv in (
+        ['--near', 'dog'],
+        ['--near', 'the cat'],
+        ['--near', ''],
+        ['--near', 'cat', '--start', 'the'],
+        ['--near', 'cat', '--midi', 'out.mid'],
+    ):
         with pytest.raises(SystemExit) as info:
             generate.main(argv)
         assert info.value.code == 2 and capsys.readouterr().err

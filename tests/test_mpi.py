@@ -1,4 +1,5 @@
 """Training in several processes (--mpi) against the same in one. Skipped without mpi4py and mpiexec."""
+
 import os
 import pathlib
 import shutil
@@ -14,20 +15,52 @@ from support import parallel
 import train
 
 ROOT = pathlib.Path(train.__file__).parent
-TINY = ['--corpus', 'small.txt', '--unit', '8', '--batchsize', '4', '--dropout', '0', '--sample-every', '0']
-ONE_UPDATE = ['--bproplen', '113', '--epoch', '1', '--optimizer', 'sgd', '--lr', '1']  # an epoch is one window
+TINY = [
+    '--corpus',
+    'small.txt',
+    '--unit',
+    '8',
+    '--batchsize',
+    '4',
+    '--dropout',
+    '0',
+    '--sample-every',
+    '0',
+]
+ONE_UPDATE = [
+    '--bproplen',
+    '113',
+    '--epoch',
+    '1',
+    '--optimizer',
+    'sgd',
+    '--lr',
+    '1',
+]  # an epoch is one window
 UPDATES_200 = ['--bproplen', '12', '--epoch', '20']  # of Adam
 
 
 def start(n, *args, program=ROOT / 'train.py'):
     """Starts n processes, each with one thread."""
     pytest.importorskip('mpi4py')
-    mpiexec = shutil.which('mpiexec', path=f'{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}')
+    mpiexec = shutil.which(
+        'mpiexec', path=f'{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    )
     if not mpiexec:
         pytest.skip('no mpiexec here')
-    environment = {**os.environ, 'OPENBLAS_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1', 'PYTHONPATH': str(ROOT)}
-    return subprocess.Popen([mpiexec, '-n', str(n), sys.executable, str(program), '--mpi', *map(str, args)], env=environment,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {
+        **os.environ,
+        'OPENBLAS_NUM_THREADS': '1',
+        'PYTHONUNBUFFERED': '1',
+        'PYTHONPATH': str(ROOT),
+    }
+    return subprocess.Popen(
+        [mpiexec, '-n', str(n), sys.executable, str(program), '--mpi', *map(str, args)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def processes(n, *args, **kwargs):
@@ -39,7 +72,11 @@ def processes(n, *args, **kwargs):
 
 def ours(err):
     """The lines of stderr that are not those of mpiexec itself."""
-    return [line for line in err.splitlines() if line.startswith(('train.py', 'usage', 'finishing', 'stopped'))]
+    return [
+        line
+        for line in err.splitlines()
+        if line.startswith(('train.py', 'usage', 'finishing', 'stopped'))
+    ]
 
 
 def weights_and_log(out):
@@ -56,7 +93,13 @@ def assert_same(out, other, rtol):
         for name in entry:
             assert other_entry[name] == pytest.approx(entry[name], rel=rtol)
     for name, param in weights.items():
-        numpy.testing.assert_allclose(others[name].array, param.array, rtol=0, atol=rtol * abs(param.array).max(), err_msg=name)
+        numpy.testing.assert_allclose(
+            others[name].array,
+            param.array,
+            rtol=0,
+            atol=rtol * abs(param.array).max(),
+            err_msg=name,
+        )
 
 
 @pytest.mark.parametrize('options, rtol', [(ONE_UPDATE, 1e-6), (UPDATES_200, 1e-3)])
@@ -74,7 +117,12 @@ def test_resumed_by_other_numbers_of_processes(small_text):
     options = [*TINY, '--bproplen', '12', '--lr', '0.01']
     assert train.main([*options, '--epoch', '4', '--out', 'one']) == 0
     for n, epochs in ((2, 1), (3, 3)):
-        code, _, err = processes(n, *(['--resume', 'out'] if epochs > 1 else [*options, '--out', 'out']), '--epoch', epochs)
+        code, _, err = processes(
+            n,
+            *(['--resume', 'out'] if epochs > 1 else [*options, '--out', 'out']),
+            '--epoch',
+            epochs,
+        )
         assert code == 0, err
     assert train.main(['--resume', 'out', '--epoch', '4']) == 0
     assert_same('one', 'out', 1e-3)
@@ -82,7 +130,7 @@ def test_resumed_by_other_numbers_of_processes(small_text):
 
 def test_each_process_has_its_own_dropout(small_text, monkeypatch):
     program = pathlib.Path('masks.py')
-    program.write_text('''
+    program.write_text("""
 import sys, numpy, mpi4py.MPI, train
 rank = mpi4py.MPI.COMM_WORLD.rank
 dropout_mask = train.fused.dropout_mask
@@ -92,7 +140,7 @@ def spy(*args):
     return mask
 train.fused.dropout_mask = spy
 sys.exit(train.main())
-''')
+""")
     assert processes(2, *TINY, *ONE_UPDATE, '--dropout', '0.5', program=program)[0] == 0
     assert processes(2, '--resume', '--epoch', '2', program=program)[0] == 0
     masks = [numpy.load(path).tobytes() for path in pathlib.Path().glob('mask-*.npy')]
@@ -113,18 +161,26 @@ def test_a_signal_stops_and_saves(small_text, number, code):
     assert epoch >= 2 and train.main(['--resume', '--epoch', str(epoch + 1)]) == 0
 
 
-@pytest.mark.parametrize('options, code, said', [
-    (['--corpus', 'none.txt'], 1, 'none.txt: no such file'),
-    ([*TINY, '--unit', '0'], 2, '0 is not 1 or more'),
-    ([*TINY, '--batchsize', '1'], 1, '1 streams are too few for 2 processes')])
+@pytest.mark.parametrize(
+    'options, code, said',
+    [
+        (['--corpus', 'none.txt'], 1, 'none.txt: no such file'),
+        ([*TINY, '--unit', '0'], 2, '0 is not 1 or more'),
+        ([*TINY, '--batchsize', '1'], 1, '1 streams are too few for 2 processes'),
+    ],
+)
 def test_what_all_processes_find_wrong_is_said_once(small_text, options, code, said):
     found, _, err = processes(2, *options)
-    assert found == code and sum(said in line for line in err.splitlines()) == 1 and 'Traceback' not in err
+    assert (
+        found == code
+        and sum(said in line for line in err.splitlines()) == 1
+        and 'Traceback' not in err
+    )
 
 
 def test_an_error_of_one_process_ends_all(small_text):
     program = pathlib.Path('failing.py')
-    program.write_text('''
+    program.write_text("""
 import sys, mpi4py.MPI, train
 watch = train.Updater.watch
 def failing(self, loss, words):
@@ -133,7 +189,7 @@ def failing(self, loss, words):
     watch(self, loss, words)
 train.Updater.watch = failing
 sys.exit(train.main())
-''')
+""")
     code, _, err = processes(2, *TINY, '--bproplen', '12', program=program)
     assert code and 'process 1 of 2: not enough memory: a byte' in err and 'Traceback' not in err
 
@@ -141,15 +197,17 @@ sys.exit(train.main())
 def test_processes_that_read_different_texts(small_text):
     """As on machines with copies of their own; they would wait for each other forever, or learn nonsense."""
     program = pathlib.Path('copies.py')
-    program.write_text('''
+    program.write_text("""
 import sys, mpi4py.MPI, train
 if mpi4py.MPI.COMM_WORLD.rank:
     sys.argv[sys.argv.index('small.txt')] = 'other.txt'
 sys.exit(train.main())
-''')
+""")
     pathlib.Path('other.txt').write_text(small_text.read_text() + 'a fish\n')
     code, _, err = processes(2, *TINY, program=program)
-    assert code == 1 and err.count('process 1 has read another text') == 1 and 'Traceback' not in err
+    assert (
+        code == 1 and err.count('process 1 has read another text') == 1 and 'Traceback' not in err
+    )
 
 
 def test_a_loss_that_is_no_number_is_said_once(small_text):
@@ -169,6 +227,7 @@ def test_everything_is_dealt_out_once(count, size):
     class Process(parallel.Alone):
         def __init__(self, rank):
             self.rank, self.size = rank, size
+
     parts = [parallel.share(Process(rank), count) for rank in range(size)]
     assert [i for part in parts for i in range(count)[part]] == list(range(count))
     assert max(part.stop - part.start for part in parts) <= -(-count // size)

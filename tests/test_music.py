@@ -1,4 +1,5 @@
 """music.py: tracks to words, words to tracks, sound and picture."""
+
 import io
 import re
 import wave
@@ -31,13 +32,17 @@ def read_back(words, setup=None, events='notes'):
 
 # Tracks to words
 
+
 def test_the_words_of_the_issue():
     assert words_of(song('00 90 40 50  81 00 90 40 50')) == ['00_90_4050', '8100_90_4050']
-    assert words_of(song('80 00 9f 0a 7f  00 0a 00')) == ['00_9f_0a7f', '00_9f_0a00']  # shortest delta, running
+    assert words_of(song('80 00 9f 0a 7f  00 0a 00')) == [
+        '00_9f_0a7f',
+        '00_9f_0a00',
+    ]  # shortest delta, running
 
 
 def test_fact_13_the_time_of_what_is_left_out_is_not_lost():
-    raw = song('''
+    raw = song("""
         60 b0 40 7f       # pedal
         30 90 45 64
         10 c0 05          # program
@@ -46,32 +51,57 @@ def test_fact_13_the_time_of_what_is_left_out_is_not_lost():
         10 a0 45 01       # key pressure
         10 d0 01          # channel pressure
         10 80 45 40
-    ''')
+    """)
     assert words_of(raw) == ['8110_90_4564', '60_80_4540']
     assert words_of(raw, events='performance') == [
-        '60_b0_407f', '30_90_4564', '10_c0_05', '20_e0_0040', '30_80_4540']
+        '60_b0_407f',
+        '30_90_4564',
+        '10_c0_05',
+        '20_e0_0040',
+        '30_80_4540',
+    ]
 
 
-TWO = song('00 ff 51 03 0a 2c 2a  00 ff 58 04 03 02 18 08  83 60 ff 51 03 07 a1 20',
-           '00 c0 6b  00 90 45 64  83 60 80 45 40',
-           '00 c9 00  83 60 99 24 7f  00 89 24 40  00 99 26 7f  00 89 26 40')
+TWO = song(
+    '00 ff 51 03 0a 2c 2a  00 ff 58 04 03 02 18 08  83 60 ff 51 03 07 a1 20',
+    '00 c0 6b  00 90 45 64  83 60 80 45 40',
+    '00 c9 00  83 60 99 24 7f  00 89 24 40  00 99 26 7f  00 89 26 40',
+)
 
 
 def test_all_tracks_in_the_order_of_time():
-    assert words_of(TWO, 'all') == ['00_90_4564', '8360_80_4540', '00_99_247f', '00_89_2440', '00_99_267f',
-                                    '00_89_2640']
+    assert words_of(TWO, 'all') == [
+        '00_90_4564',
+        '8360_80_4540',
+        '00_99_247f',
+        '00_89_2440',
+        '00_99_267f',
+        '00_89_2640',
+    ]
 
 
 def test_all_tracks_interleaved():
-    raw = song('10 90 45 64  20 80 45 40', '08 91 30 64  08 81 30 40  20 91 31 64', '30 c2 05  00 82 01 00')
-    assert words_of(raw, 'all') == ['08_91_3064', '08_90_4564', '00_81_3040', '20_80_4540', '00_91_3164',
-                                    '00_82_0100']  # at one tick in the order of the tracks
+    raw = song(
+        '10 90 45 64  20 80 45 40', '08 91 30 64  08 81 30 40  20 91 31 64', '30 c2 05  00 82 01 00'
+    )
+    assert words_of(raw, 'all') == [
+        '08_91_3064',
+        '08_90_4564',
+        '00_81_3040',
+        '20_80_4540',
+        '00_91_3164',
+        '00_82_0100',
+    ]  # at one tick in the order of the tracks
 
 
 def test_which_track():
     data = read_midi.parse(TWO)
     assert music.note_counts(data) == [0, 1, 2]
-    assert music.track_of(data) == 2 and music.track_of(data, 1) == 1 and music.track_of(data, 'all') == 'all'
+    assert (
+        music.track_of(data) == 2
+        and music.track_of(data, 1) == 1
+        and music.track_of(data, 'all') == 'all'
+    )
     for track, said in ((0, 'no notes in track 0'), (3, 'no track 3'), (-1, 'no track -1')):
         with pytest.raises(music.MusicError, match=said):
             music.track_of(data, track)
@@ -87,18 +117,23 @@ def test_a_rest_longer_than_a_file_can_hold():
 
 
 def test_division():
-    for raw, expected in ((480, 480), (1, 1), (0xe728, -1000), (0xe250, -2400)):
+    for raw, expected in ((480, 480), (1, 1), (0xE728, -1000), (0xE250, -2400)):
         assert music.division_of({'header': bytes(12) + raw.to_bytes(2, 'big')}) == expected
     with pytest.raises(music.MusicError, match='division'):
         music.division_of({'header': bytes(14)})
 
 
 def test_the_setup_is_the_first_of_each():
-    raw = song('60 ff 51 03 00 00 01  00 c0 05  00 ff 51 03 00 00 02',
-               '10 c0 0a  00 ff 51 80 03 00 00 03  00 90 45 64  00 80 45 40',
-               '00 c0 0b  00 c1 0c  00 99 45 64  00 ff 58 04 06 03 24 08')
+    raw = song(
+        '60 ff 51 03 00 00 01  00 c0 05  00 ff 51 03 00 00 02',
+        '10 c0 0a  00 ff 51 80 03 00 00 03  00 90 45 64  00 80 45 40',
+        '00 c0 0b  00 c1 0c  00 99 45 64  00 ff 58 04 06 03 24 08',
+    )
     data = read_midi.parse(raw)
-    events = {'ff51': 'ff5103000003', 'ff58': 'ff580406032408'}  # a length of two bytes is no hindrance
+    events = {
+        'ff51': 'ff5103000003',
+        'ff58': 'ff580406032408',
+    }  # a length of two bytes is no hindrance
     assert music.setup_of(data, 0)['events'] == {**events, 'c0': 'c005'}  # its own program
     assert music.setup_of(data, 1)['events'] == {**events, 'c0': 'c00a'}
     assert music.setup_of(data, 'all')['events'] == {**events, 'c0': 'c00b', 'c1': 'c10c'}
@@ -118,48 +153,81 @@ def test_fact_12_notes_are_counted():
 def test_fact_14_the_setup_travels():
     data = read_midi.parse(TWO)
     setup = music.setup_of(data, 1)
-    assert setup == {'division': '01e0', 'events': {
-        'ff58': 'ff580403021808', 'ff51': 'ff51030a2c2a', 'c0': 'c06b'}}
+    assert setup == {
+        'division': '01e0',
+        'events': {'ff58': 'ff580403021808', 'ff51': 'ff51030a2c2a', 'c0': 'c06b'},
+    }
     assert music.setup_of(data, 'all')['events'].keys() == {'ff58', 'ff51', 'c0', 'c9'}
-    written = mido.MidiFile(file=io.BytesIO(write_midi.to_bytes(music.to_data(words_of(TWO, 1), setup))))
+    written = mido.MidiFile(
+        file=io.BytesIO(write_midi.to_bytes(music.to_data(words_of(TWO, 1), setup)))
+    )
     assert written.ticks_per_beat == 480
     assert [(m.time, m.type) for m in written.tracks[0]] == [
-        (0, 'time_signature'), (0, 'set_tempo'), (0, 'program_change'), (0, 'note_on'), (480, 'note_off'),
-        (0, 'end_of_track')]
-    assert written.tracks[0][1].tempo == 0x0a2c2a and written.tracks[0][2].program == 0x6b
+        (0, 'time_signature'),
+        (0, 'set_tempo'),
+        (0, 'program_change'),
+        (0, 'note_on'),
+        (480, 'note_off'),
+        (0, 'end_of_track'),
+    ]
+    assert written.tracks[0][1].tempo == 0x0A2C2A and written.tracks[0][2].program == 0x6B
 
 
 # Many files
 
+
 @pytest.fixture
 def tunes(folder):
     (folder / 'set' / 'more').mkdir(parents=True)
-    (folder / 'set' / 'b.mid').write_bytes(song('00 c0 01  00 90 45 64  81 00 80 45 40', division=128))
-    (folder / 'set' / 'a.MID').write_bytes(song('00 c0 02  00 90 40 64  83 60 80 40 40', division=480))
-    (folder / 'set' / 'more' / 'c.mid').write_bytes(song('00 c3 03  00 93 40 64  60 83 40 40', division=96))
-    (folder / 'set' / 'more' / 'd.mid').write_bytes(song('00 c3 03  00 93 40 64  60 83 40 40', division=0xe728))
+    (folder / 'set' / 'b.mid').write_bytes(
+        song('00 c0 01  00 90 45 64  81 00 80 45 40', division=128)
+    )
+    (folder / 'set' / 'a.MID').write_bytes(
+        song('00 c0 02  00 90 40 64  83 60 80 40 40', division=480)
+    )
+    (folder / 'set' / 'more' / 'c.mid').write_bytes(
+        song('00 c3 03  00 93 40 64  60 83 40 40', division=96)
+    )
+    (folder / 'set' / 'more' / 'd.mid').write_bytes(
+        song('00 c3 03  00 93 40 64  60 83 40 40', division=0xE728)
+    )
     (folder / 'set' / 'more' / 'empty.mid').write_bytes(song(''))
     (folder / 'set' / 'more' / 'broken.mid').write_bytes(b'MThd')
     (folder / 'set' / 'notes.txt').write_text('no music')
-    (folder / 'set' / '._a.mid').write_bytes(song('00 90 01 64  83 60 80 01 40', division=480))  # as macOS leaves
+    (folder / 'set' / '._a.mid').write_bytes(
+        song('00 90 01 64  83 60 80 01 40', division=480)
+    )  # as macOS leaves
     return folder / 'set'
 
 
 def test_a_folder(tunes):
     pieces, setup, remarks = music.read([tunes])
     # one file each counts 480, 128, 96: then the finest
-    assert pieces == [['00_90_4064', '8360_80_4040'], ['00_90_4564', '8360_80_4540'],
-                      ['00_93_4064', '8360_83_4040']]
+    assert pieces == [
+        ['00_90_4064', '8360_80_4040'],
+        ['00_90_4564', '8360_80_4540'],
+        ['00_93_4064', '8360_83_4040'],
+    ]
     assert setup == {'division': '01e0', 'events': {'c0': 'c002', 'c3': 'c303'}, 'longest': 480}
     *left_out, converted = remarks
     assert len(left_out) == 3 and all(remark.startswith('left out: ') for remark in left_out)
     assert converted.startswith('2 of 3 ')
-    assert 'SMPTE' in ''.join(remarks) and 'no notes' in ''.join(remarks) and 'MThd' in ''.join(remarks)
+    assert (
+        'SMPTE' in ''.join(remarks)
+        and 'no notes' in ''.join(remarks)
+        and 'MThd' in ''.join(remarks)
+    )
 
 
 def test_files_by_name(tunes):
-    pieces, setup, _ = music.read([tunes / 'b.mid', tunes / 'a.MID', tunes / 'b.mid'])  # most count 128
-    assert pieces == [['00_90_4564', '8100_80_4540'], ['00_90_4064', '8100_80_4040'], ['00_90_4564', '8100_80_4540']]
+    pieces, setup, _ = music.read(
+        [tunes / 'b.mid', tunes / 'a.MID', tunes / 'b.mid']
+    )  # most count 128
+    assert pieces == [
+        ['00_90_4564', '8100_80_4540'],
+        ['00_90_4064', '8100_80_4040'],
+        ['00_90_4564', '8100_80_4540'],
+    ]
     assert setup == {'division': '0080', 'events': {'c0': 'c001'}, 'longest': 128}
     pieces, setup, remarks = music.read([tunes / 'a.MID'], setup=setup)
     assert pieces == [['00_90_4064', '8100_80_4040']] and setup['events'] == {'c0': 'c001'}
@@ -192,6 +260,7 @@ def test_a_damaged_file_is_used_and_said(folder):
 
 # Transposing
 
+
 def test_transpose():
     words = ['00_90_4564', '00_99_4564', '8360_80_4540', '00_b0_4500', '00_c0_45', '00_e0_0045']
     assert music.transpose(words, 2) == ['00_90_4764', '00_99_4564', '8360_80_4740', *words[3:]]
@@ -201,15 +270,19 @@ def test_transpose():
 
 # Words to music
 
+
 def variable_length():
     return st.one_of(st.integers(0, 300), st.integers(0, (1 << 28) - 1)).map(
-        lambda n: bytes([*(0x80 | n >> s & 0x7f for s in (21, 14, 7) if n >> s), n & 0x7f]).hex())
+        lambda n: bytes([*(0x80 | n >> s & 0x7F for s in (21, 14, 7) if n >> s), n & 0x7F]).hex()
+    )
 
 
 BYTE = st.one_of(st.integers(0, 127), st.sampled_from([0, 60, 127])).map('{:02x}'.format)
 CHANNEL = st.one_of(st.sampled_from('0123456789abcdef'), st.just('0'))
-EVENT = st.one_of(st.builds('{}{}_{}{}'.format, st.sampled_from('8899be'), CHANNEL, BYTE, BYTE),
-                  st.builds('c{}_{}'.format, CHANNEL, BYTE))
+EVENT = st.one_of(
+    st.builds('{}{}_{}{}'.format, st.sampled_from('8899be'), CHANNEL, BYTE, BYTE),
+    st.builds('c{}_{}'.format, CHANNEL, BYTE),
+)
 WORDS = st.lists(st.builds('{}_{}'.format, variable_length(), EVENT))
 
 
@@ -230,10 +303,11 @@ def still_sounding(words):
 def test_any_legal_words_come_back(words):
     """The same list; only notes that nothing ended are ended after it."""
     again = read_back(words, events='performance')
-    assert again[:len(words)] == words
-    closing = again[len(words):]
+    assert again[: len(words)] == words
+    closing = again[len(words) :]
     assert sorted((word.split('_')[1][1], word.split('_')[2][:2]) for word in closing) == sorted(
-        still_sounding(words))
+        still_sounding(words)
+    )
     assert all(word.split('_')[1][0] == '8' for word in closing)
     assert still_sounding(again) == []
 
@@ -242,7 +316,7 @@ def test_any_legal_words_come_back(words):
 @settings(max_examples=50)
 def test_any_legal_words_are_what_mido_reads(words):
     raw = write_midi.to_bytes(music.to_data(words))
-    track, = mido.MidiFile(file=io.BytesIO(raw)).tracks
+    (track,) = mido.MidiFile(file=io.BytesIO(raw)).tracks
     assert track[-1].type == 'end_of_track'
     for word, message in zip(words, track):
         delta, status, body = word.split('_')
@@ -255,49 +329,121 @@ def test_any_legal_words_are_what_mido_reads(words):
 
 def test_hanging_notes_end_a_quarter_later():
     words = ['00_90_4064', '00_90_4064', '10_91_4564', '10_80_4040']
-    for division, delta in (('0060', '60'), ('e728', '8374')):  # 96 a quarter; half a second of 1,000 ticks
-        assert read_back(words, {'division': division, 'events': {}})[4:] == [f'{delta}_80_4040', '00_81_4540']
+    for division, delta in (
+        ('0060', '60'),
+        ('e728', '8374'),
+    ):  # 96 a quarter; half a second of 1,000 ticks
+        assert read_back(words, {'division': division, 'events': {}})[4:] == [
+            f'{delta}_80_4040',
+            '00_81_4540',
+        ]
 
 
 def test_no_note_sounds_longer_than_the_longest():
     setup = {'division': '0060', 'events': {}, 'longest': 0x40}
     words = ['10_90_4064', '20_90_4164', '20_80_4140', '00_90_4264', '30_80_4240', '20_80_4040']
     # 40 begins at 10 and is ended at 50; its own end at a0 has nothing left to do
-    assert read_back(words, setup) == ['10_90_4064', '20_90_4164', '20_80_4140', '00_90_4264', '00_80_4040',
-                                       '30_80_4240', '20_80_4040']
+    assert read_back(words, setup) == [
+        '10_90_4064',
+        '20_90_4164',
+        '20_80_4140',
+        '00_90_4264',
+        '00_80_4040',
+        '30_80_4240',
+        '20_80_4040',
+    ]
     assert read_back(['10_90_4064', '50_90_4264'], setup) == [
-        '10_90_4064', '40_80_4040', '10_90_4264', '40_80_4240']
-    assert read_back(['00_90_4064', '10_90_4064', '20_80_4040', '7f_90_4164'], setup) == [  # it ended the first
-        '00_90_4064', '10_90_4064', '20_80_4040', '20_80_4040', '5f_90_4164', '40_80_4140']
-    assert read_back(['00_90_4064', '60_80_4040'], {**setup, 'longest': 0x60}) == ['00_90_4064', '60_80_4040']
+        '10_90_4064',
+        '40_80_4040',
+        '10_90_4264',
+        '40_80_4240',
+    ]
+    assert read_back(
+        ['00_90_4064', '10_90_4064', '20_80_4040', '7f_90_4164'], setup
+    ) == [  # it ended the first
+        '00_90_4064',
+        '10_90_4064',
+        '20_80_4040',
+        '20_80_4040',
+        '5f_90_4164',
+        '40_80_4140',
+    ]
+    assert read_back(['00_90_4064', '60_80_4040'], {**setup, 'longest': 0x60}) == [
+        '00_90_4064',
+        '60_80_4040',
+    ]
     for longest in (0, -1, 1 << 28, 1.5, '40', None, True):
         with pytest.raises(music.MusicError, match='impossible'):
             music.to_data(words, {**setup, 'longest': longest})
 
 
 def test_the_longest_note():
-    assert music.longest_note(['10_90_4064', '10_90_4164', '10_80_4040', '20_90_4100', '7f_90_4264']) == 0x30
+    assert (
+        music.longest_note(['10_90_4064', '10_90_4164', '10_80_4040', '20_90_4100', '7f_90_4264'])
+        == 0x30
+    )
     assert music.longest_note(['00_90_4064', '10_90_4064', '10_80_4040', '20_80_4040']) == 0x30
     assert music.longest_note(['00_80_4064', '10_c0_40']) == 0
 
 
-@pytest.mark.parametrize('word', [
-    '', '00', '00_90', '00_90_40', '00_90_405', '00_90_40505', '00_90_405050', '00_90_8050', '00_90_4080',
-    '00_f0_4050', '00_ff_2f00', '00_70_4050', '00_a0_4050', '00_d0_40', '00_c0_4050', '8000_90_4050',
-    '80_90_4050', '8180808000_90_4050', '00_90_40 50', '00-90-4050', '00_9A_4050', '00_9a_4F50', '0_90_4050',
-    '00_90_4050\n', '<eos>', 'ホームズ', '００_90_4050'])
+@pytest.mark.parametrize(
+    'word',
+    [
+        '',
+        '00',
+        '00_90',
+        '00_90_40',
+        '00_90_405',
+        '00_90_40505',
+        '00_90_405050',
+        '00_90_8050',
+        '00_90_4080',
+        '00_f0_4050',
+        '00_ff_2f00',
+        '00_70_4050',
+        '00_a0_4050',
+        '00_d0_40',
+        '00_c0_4050',
+        '8000_90_4050',
+        '80_90_4050',
+        '8180808000_90_4050',
+        '00_90_40 50',
+        '00-90-4050',
+        '00_9A_4050',
+        '00_9a_4F50',
+        '0_90_4050',
+        '00_90_4050\n',
+        '<eos>',
+        'ホームズ',
+        '００_90_4050',
+    ],
+)
 def test_an_impossible_word_is_named(word):
     with pytest.raises(music.MusicError) as error:
         music.to_data(['00_90_4050', word])
     assert repr(word) in str(error.value) and '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('setup', [
-    {'division': '0000', 'events': {}}, {'division': '1e0', 'events': {}}, {'division': 480, 'events': {}},
-    {'division': '01e0'}, {'events': {}}, {'division': '01e0', 'events': {'ff51': 'ff5103000000'}},
-    {'division': '01e0', 'events': {'ff51': 'ff510307a1'}}, {'division': '01e0', 'events': {'c0': 'c080'}},
-    {'division': '01e0', 'events': {'ff2f': 'ff2f00'}}, {'division': '01e0', 'events': {'c0': 7}},
-    {'division': '01e0', 'events': ['c005']}, {'division': '01e0', 'events': None}, {}, [], {'division': '01e0e0'}])
+@pytest.mark.parametrize(
+    'setup',
+    [
+        {'division': '0000', 'events': {}},
+        {'division': '1e0', 'events': {}},
+        {'division': 480, 'events': {}},
+        {'division': '01e0'},
+        {'events': {}},
+        {'division': '01e0', 'events': {'ff51': 'ff5103000000'}},
+        {'division': '01e0', 'events': {'ff51': 'ff510307a1'}},
+        {'division': '01e0', 'events': {'c0': 'c080'}},
+        {'division': '01e0', 'events': {'ff2f': 'ff2f00'}},
+        {'division': '01e0', 'events': {'c0': 7}},
+        {'division': '01e0', 'events': ['c005']},
+        {'division': '01e0', 'events': None},
+        {},
+        [],
+        {'division': '01e0e0'},
+    ],
+)
 def test_an_impossible_setup(setup):
     with pytest.raises(music.MusicError, match='impossible'):
         music.to_data(['00_90_4050'], setup)
@@ -310,10 +456,12 @@ def test_real_music_comes_back(corpora):
         assert paths
         for path in paths:
             (words,), setup, _ = music.read([path])
-            written = mido.MidiFile(file=io.BytesIO(write_midi.to_bytes(music.to_data(words, setup))))
+            written = mido.MidiFile(
+                file=io.BytesIO(write_midi.to_bytes(music.to_data(words, setup)))
+            )
             original = mido.MidiFile(path)
             assert written.ticks_per_beat == original.ticks_per_beat
-            assert notes_of(written.tracks[0])[:len(words)] in map(notes_of, original.tracks), path
+            assert notes_of(written.tracks[0])[: len(words)] in map(notes_of, original.tracks), path
 
 
 def notes_of(track):
@@ -327,32 +475,69 @@ def notes_of(track):
 
 # Words of a vocabulary
 
-VOCABULARY = ['<eos>', '8360_90_3c50', '00_90_3c40', '00_90_3c00', '00_90_4264', '8360_80_3c40', '00_93_2440',
-              '00_c0_05']
+VOCABULARY = [
+    '<eos>',
+    '8360_90_3c50',
+    '00_90_3c40',
+    '00_90_3c00',
+    '00_90_4264',
+    '8360_80_3c40',
+    '00_93_2440',
+    '00_c0_05',
+]
 
 
 def test_pitch_words():
-    assert music.pitch_words(VOCABULARY) == {0x24: '00_93_2440', 0x3c: '00_90_3c40', 0x42: '00_90_4264'}
-    assert list(music.pitch_words(VOCABULARY)) == [0x24, 0x3c, 0x42]
+    assert music.pitch_words(VOCABULARY) == {
+        0x24: '00_93_2440',
+        0x3C: '00_90_3c40',
+        0x42: '00_90_4264',
+    }
+    assert list(music.pitch_words(VOCABULARY)) == [0x24, 0x3C, 0x42]
 
 
-@pytest.mark.parametrize('name, key', [
-    ('C4', 60), ('c4', 60), ('B#3', 60), ('F#4', 66), ('Gb4', 66), ('A4', 69), ('C-1', 0), ('G9', 127), ('H4', None),
-    ('C', None), ('C99', None), ('C4 ', None), ('00_90_3c40', None)])
+@pytest.mark.parametrize(
+    'name, key',
+    [
+        ('C4', 60),
+        ('c4', 60),
+        ('B#3', 60),
+        ('F#4', 66),
+        ('Gb4', 66),
+        ('A4', 69),
+        ('C-1', 0),
+        ('G9', 127),
+        ('H4', None),
+        ('C', None),
+        ('C99', None),
+        ('C4 ', None),
+        ('00_90_3c40', None),
+    ],
+)
 def test_names_of_keys(name, key):
     assert music.key_of(name) == key
 
 
 def test_names_and_keys_are_pretty_midis():
     import pretty_midi
+
     for key in range(128):
         assert music.name_of(key) == pretty_midi.note_number_to_name(key)
         assert music.key_of(music.name_of(key)) == key
 
 
-@pytest.mark.parametrize('word, near', [
-    ('8100_90_3c50', '00_90_3c40'), ('8340_90_3c50', '8360_90_3c50'), ('00_90_4164', '00_90_4264'),
-    ('00_80_3c40', '8360_80_3c40'), ('00_93_3c40', '00_93_2440'), ('00_83_3c40', '00_93_2440'), ('00_95_3c40', '00_90_3c40')])
+@pytest.mark.parametrize(
+    'word, near',
+    [
+        ('8100_90_3c50', '00_90_3c40'),
+        ('8340_90_3c50', '8360_90_3c50'),
+        ('00_90_4164', '00_90_4264'),
+        ('00_80_3c40', '8360_80_3c40'),
+        ('00_93_3c40', '00_93_2440'),
+        ('00_83_3c40', '00_93_2440'),
+        ('00_95_3c40', '00_90_3c40'),
+    ],
+)
 def test_nearest(word, near):
     assert music.nearest(word, VOCABULARY) == near
 
@@ -362,18 +547,27 @@ def test_nearest(word, near):
 SCALE = [word for key in (69, 71, 72) for word in (f'00_90_{key:02x}50', f'8360_80_{key:02x}40')]
 
 
-@pytest.mark.parametrize('division, tempo, seconds', [
-    ('01e0', 'ff510307a120', 1.5), ('01e0', 'ff51030f4240', 3), ('00f0', 'ff510307a120', 3),
-    ('e728', 'ff51030f4240', 1.44),    # SMPTE: 25 frames of 40 ticks, the tempo says nothing
-    ('e350', 'ff510307a120', 1440 / 80 / 29.97)])
+@pytest.mark.parametrize(
+    'division, tempo, seconds',
+    [
+        ('01e0', 'ff510307a120', 1.5),
+        ('01e0', 'ff51030f4240', 3),
+        ('00f0', 'ff510307a120', 3),
+        ('e728', 'ff51030f4240', 1.44),  # SMPTE: 25 frames of 40 ticks, the tempo says nothing
+        ('e350', 'ff510307a120', 1440 / 80 / 29.97),
+    ],
+)
 def test_wav(folder, division, tempo, seconds):
     data = music.to_data(SCALE, {'division': division, 'events': {'ff51': tempo}})
     music.write_wav(data, 'out.wav')
     with wave.open('out.wav') as file:
-        rate, sound = file.getframerate(), numpy.frombuffer(file.readframes(file.getnframes()), '<i2')
+        rate, sound = (
+            file.getframerate(),
+            numpy.frombuffer(file.readframes(file.getnframes()), '<i2'),
+        )
     assert len(sound) / rate == pytest.approx(seconds + 1, abs=0.01)  # a second to fade away
     for n, key in enumerate((69, 71, 72)):  # the loudest frequency in each third
-        part = sound[int((n + 0.1) * seconds / 3 * rate):int((n + 0.8) * seconds / 3 * rate)]
+        part = sound[int((n + 0.1) * seconds / 3 * rate) : int((n + 0.8) * seconds / 3 * rate)]
         spectrum = abs(numpy.fft.rfft(part * numpy.hanning(len(part)), 1 << 17))
         pitch = spectrum.argmax() * rate / (1 << 17)
         assert pitch == pytest.approx(440 * 2 ** ((key - 69) / 12), rel=0.01)
@@ -381,8 +575,10 @@ def test_wav(folder, division, tempo, seconds):
 
 def test_fluidsynth_where_it_is(folder, monkeypatch):
     import pretty_midi
-    monkeypatch.setattr(pretty_midi.PrettyMIDI, 'fluidsynth',
-                        lambda self, fs: numpy.sin(numpy.arange(fs) / 10))
+
+    monkeypatch.setattr(
+        pretty_midi.PrettyMIDI, 'fluidsynth', lambda self, fs: numpy.sin(numpy.arange(fs) / 10)
+    )
     music.write_wav(music.to_data(SCALE), 'out.wav')
     with wave.open('out.wav') as file:
         assert (file.getframerate(), file.getnframes()) == (44100, 44100)
@@ -390,17 +586,20 @@ def test_fluidsynth_where_it_is(folder, monkeypatch):
 
 def test_piano_roll():
     drums = ['00_99_2450', '8360_89_2440']
-    axes, = music.piano_roll(music.to_data(SCALE + drums)).axes
+    (axes,) = music.piano_roll(music.to_data(SCALE + drums)).axes
     melody, beat = [collection.get_segments() for collection in axes.collections]
-    numpy.testing.assert_allclose(melody, [[(0, 69), (0.5, 69)], [(0.5, 71), (1, 71)], [(1, 72), (1.5, 72)]])
+    numpy.testing.assert_allclose(
+        melody, [[(0, 69), (0.5, 69)], [(0.5, 71), (1, 71)], [(1, 72), (1.5, 72)]]
+    )
     numpy.testing.assert_allclose(beat, [[(1.5, 36), (2, 36)]])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ('seconds', 'key')
     assert axes.get_xlim() == (0, 2)
-    assert {label.get_text(): tick for label, tick in zip(axes.get_yticklabels(), axes.get_yticks())} == {
-        'C2': 36, 'G2': 43, 'C3': 48, 'G3': 55, 'C4': 60, 'G4': 67, 'C5': 72}
+    assert {
+        label.get_text(): tick for label, tick in zip(axes.get_yticklabels(), axes.get_yticks())
+    } == {'C2': 36, 'G2': 43, 'C3': 48, 'G3': 55, 'C4': 60, 'G4': 67, 'C5': 72}
     names = [text.get_text() for text in axes.figure.legends[0].get_texts()]
     assert names == ['Acoustic Grand Piano', 'drums']
-    axes, = music.piano_roll(music.to_data(SCALE)).axes
+    (axes,) = music.piano_roll(music.to_data(SCALE)).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ['G4', 'A4', 'B4', 'C5', 'D5']
     assert not axes.figure.legends
 
@@ -408,13 +607,20 @@ def test_piano_roll():
 def test_png(folder):
     music.write_png(music.to_data(SCALE), 'out.png')
     from matplotlib import image
+
     assert image.imread('out.png').shape[:2] == (500, 800)
 
 
-@pytest.mark.parametrize('words, said', [
-    ([], 'no note'), (['00_b0_4000'], 'no note'), (['00_90_4050', 'ffffff7f_80_4040'], 'lasts'),
-    (['00_90_4050', '81f41c_80_4040'] * 1000, 'lasts'),
-    ([f'00_9{channel}_4050' for channel in range(9)] + ['98b500_80_4040'], 'up to 400')])
+@pytest.mark.parametrize(
+    'words, said',
+    [
+        ([], 'no note'),
+        (['00_b0_4000'], 'no note'),
+        (['00_90_4050', 'ffffff7f_80_4040'], 'lasts'),
+        (['00_90_4050', '81f41c_80_4040'] * 1000, 'lasts'),
+        ([f'00_9{channel}_4050' for channel in range(9)] + ['98b500_80_4040'], 'up to 400'),
+    ],
+)
 def test_what_cannot_be_heard(folder, words, said):
     for write in (music.write_wav, music.write_png):
         with pytest.raises(music.MusicError, match=said):
@@ -430,11 +636,15 @@ def test_drums_alone_are_silent_without_fluidsynth(folder):
 
 # The piece of this project
 
+
 def test_track1_is_what_its_script_makes(folder):
     from support.text import DATA
+
     script = (DATA / 'make_track1.py').read_text(encoding='utf-8')
     (folder / 'data').mkdir()
-    code = compile(script.replace('(HERE.parent)', f'({str(DATA.parent)!r})'), 'make_track1.py', 'exec')
+    code = compile(
+        script.replace('(HERE.parent)', f'({str(DATA.parent)!r})'), 'make_track1.py', 'exec'
+    )
     exec(code, {'__file__': str(folder / 'data' / 'make_track1.py'), '__name__': '__main__'})
     assert (folder / 'data' / 'track1.mid').read_bytes() == (DATA / 'track1.mid').read_bytes()
     tracks = mido.MidiFile(DATA / 'track1.mid').tracks

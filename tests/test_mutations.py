@@ -1,4 +1,5 @@
 """The first inputs of mutations.py; `make test-slow` feeds more."""
+
 import pytest
 
 import mutations
@@ -6,7 +7,9 @@ import mutations
 
 @pytest.mark.parametrize('kind, number', [('midi', 20000), ('text', 5000), ('checkpoint', 100)])
 def test_damaged_files(folder, monkeypatch, kind, number):
-    monkeypatch.setattr(mutations, 'CORPORA', folder)  # what is not part of this project, is not needed
+    monkeypatch.setattr(
+        mutations, 'CORPORA', folder
+    )  # what is not part of this project, is not needed
     monkeypatch.setattr(mutations, 'BATCH', number)
     results, _, memory, troubles = mutations.batch(kind, 0)
     assert not troubles
@@ -23,6 +26,7 @@ def test_trouble_is_found(monkeypatch):
         if any(chunk['running'] for track in data['tracks'] for chunk in track['chunks']):
             raise KeyError('running')
         return data
+
     monkeypatch.setattr(mutations.read_midi, 'parse', careless)
     monkeypatch.setattr(mutations, 'BATCH', 500)
     _, _, _, troubles = mutations.batch('midi', 0)

@@ -3,6 +3,7 @@
 The dumps are annotated from the standard (MMA RP-001, RP-029 for RMID). Facts are
 numbered; 12 to 14 are about music and stand in test_music.py.
 """
+
 import re
 import subprocess
 import sys
@@ -22,10 +23,10 @@ def dump(text):
     return bytes.fromhex(re.sub('#.*', '', text))
 
 
-HEADER = dump('''
+HEADER = dump("""
     4d 54 68 64  00 00 00 06    # MThd, 6 bytes
     00 00  00 01  01 e0         # format 0, 1 track, 480 ticks per quarter
-''')
+""")
 END = dump('00 ff 2f 00')
 
 
@@ -51,14 +52,29 @@ def chunks(track, warned=()):
 
 
 def fields(chunk):
-    return ' '.join(chunk[key].hex() or '-' for key in ('delta', 'status', 'meta', 'length', 'body'))
+    return ' '.join(
+        chunk[key].hex() or '-' for key in ('delta', 'status', 'meta', 'length', 'body')
+    )
 
 
 # The facts
 
-@pytest.mark.parametrize('quantity, value', [
-    ('00', 0), ('40', 0x40), ('7f', 127), ('81 00', 128), ('c0 00', 0x2000), ('ff 7f', 16383),
-    ('81 80 00', 16384), ('ff ff 7f', 0x1fffff), ('81 80 80 00', 0x200000), ('ff ff ff 7f', 268435455)])
+
+@pytest.mark.parametrize(
+    'quantity, value',
+    [
+        ('00', 0),
+        ('40', 0x40),
+        ('7f', 127),
+        ('81 00', 128),
+        ('c0 00', 0x2000),
+        ('ff 7f', 16383),
+        ('81 80 00', 16384),
+        ('ff ff 7f', 0x1FFFFF),
+        ('81 80 80 00', 0x200000),
+        ('ff ff ff 7f', 268435455),
+    ],
+)
 def test_fact_1_variable_length_quantities(quantity, value):
     quantity = bytes.fromhex(quantity)
     assert read_midi.vlq_value(quantity) == value
@@ -72,10 +88,14 @@ def test_fact_1_longer_than_needed_is_kept():
     assert first['delta'] == b'\x80\x80\x05' and read_midi.vlq_value(first['delta']) == 5
 
 
-@pytest.mark.parametrize('track, offset', [
-    ('81 80 80 80 00  90 3c 40', 0),    # a delta time
-    ('00 ff 01 80 80 80 80 01 41', 3),  # a length
-    ('00 f0 ff ff ff ff 7f', 2)])
+@pytest.mark.parametrize(
+    'track, offset',
+    [
+        ('81 80 80 80 00  90 3c 40', 0),  # a delta time
+        ('00 ff 01 80 80 80 80 01 41', 3),  # a length
+        ('00 f0 ff ff ff ff 7f', 2),
+    ],
+)
 def test_fact_1_five_bytes_are_none(track, offset):
     with pytest.raises(MidiError) as error:
         parse(file(dump(track) + END), 'song.mid')
@@ -90,7 +110,7 @@ def test_fact_1_beyond_four_bytes(value):
 
 
 def test_fact_2_other_chunks_and_a_longer_header():
-    raw = dump('''
+    raw = dump("""
         4d 54 68 64  00 00 00 08    # MThd, 8 bytes: 2 more than today
         00 01  00 02  00 60  aa bb
         58 46 49 48  00 00 00 02    # XFIH, before, between and after the tracks
@@ -104,12 +124,15 @@ def test_fact_2_other_chunks_and_a_longer_header():
         00                          # not counted in the standard: a byte after End of Track
         58 46 49 48  00 00 00 01
         03
-    ''')
+    """)
     data = parse(raw)
     assert data['header'] == raw[:14] and data['header_extra'] == b'\xaa\xbb'
     assert [len(track['chunks']) for track in data['tracks']] == [1, 2]
     assert [(alien['track'], alien['header'][:4], alien['body']) for alien in data['alien']] == [
-        (0, b'XFIH', b'\1\2'), (1, b'XFKM', b''), (2, b'XFIH', b'\3')]
+        (0, b'XFIH', b'\1\2'),
+        (1, b'XFKM', b''),
+        (2, b'XFIH', b'\3'),
+    ]
     assert data['tracks'][1]['header'] == dump('4d 54 72 6b 00 00 00 08')
     assert to_bytes(data) == raw
 
@@ -132,7 +155,8 @@ def test_fact_4_division_stays_raw(division):
 
 
 def test_fact_5_one_or_two_data_bytes():
-    track = dump('''
+    track = (
+        dump("""
         00 83 3c 40      # note off, channel 4
         00 93 3c 40      # note on
         00 a3 3c 10      # key pressure
@@ -140,14 +164,24 @@ def test_fact_5_one_or_two_data_bytes():
         00 c3 05         # program: one byte
         00 d3 22         # channel pressure: one byte
         00 e3 00 40      # pitch bend, in the middle
-    ''') + END
+    """)
+        + END
+    )
     assert [fields(chunk) for chunk in chunks(track)] == [
-        '00 83 - - 3c40', '00 93 - - 3c40', '00 a3 - - 3c10', '00 b3 - - 407f', '00 c3 - - 05',
-        '00 d3 - - 22', '00 e3 - - 0040', '00 ff 2f 00 -']
+        '00 83 - - 3c40',
+        '00 93 - - 3c40',
+        '00 a3 - - 3c10',
+        '00 b3 - - 407f',
+        '00 c3 - - 05',
+        '00 d3 - - 22',
+        '00 e3 - - 0040',
+        '00 ff 2f 00 -',
+    ]
 
 
-@pytest.mark.parametrize('event', ['90 80 40', '90 3c 80', 'c0 80', 'd0 ff', 'e0 00 ff', 'f1 80',
-                                   'f2 00 90'])
+@pytest.mark.parametrize(
+    'event', ['90 80 40', '90 3c 80', 'c0 80', 'd0 ff', 'e0 00 ff', 'f1 80', 'f2 00 90']
+)
 def test_fact_5_data_bytes_are_below_128(event):
     with pytest.raises(MidiError) as error:
         parse(file(b'\0' + bytes.fromhex(event) + END))
@@ -155,17 +189,25 @@ def test_fact_5_data_bytes_are_below_128(event):
 
 
 def test_fact_6_running_status():
-    track = dump('''
+    track = (
+        dump("""
         00 90 3c 40      # note on
         60    3c 00      # running
         00    3e 40
         00 c0 05
         00    06         # running, one byte
-    ''') + END
+    """)
+        + END
+    )
     events = chunks(track)
     assert [fields(chunk) for chunk in events] == [
-        '00 90 - - 3c40', '60 90 - - 3c00', '00 90 - - 3e40', '00 c0 - - 05', '00 c0 - - 06',
-        '00 ff 2f 00 -']
+        '00 90 - - 3c40',
+        '60 90 - - 3c00',
+        '00 90 - - 3e40',
+        '00 c0 - - 05',
+        '00 c0 - - 06',
+        '00 ff 2f 00 -',
+    ]
     assert [chunk['running'] for chunk in events] == [False, True, True, False, True, False]
 
 
@@ -186,21 +228,32 @@ def test_fact_6_after_meta_and_sysex_it_is_read_but_noted(between):
 
 
 def test_fact_7_sysex_in_one_piece_in_packets_and_as_an_escape():
-    track = dump('''
+    track = (
+        dump("""
         00 f0 05 7e 7f 09 01 f7    # GM on; the length does not count F0
         00 f0 03 43 12 00          # a first packet, without F7 at its end
         60 f7 02 43 12             # its continuation
         60 f7 02 00 f7             # the last
         00 f7 01 fa                # an escape: the real-time message Start
         00 f7 02 90 ff             # any bytes
-    ''') + END
+    """)
+        + END
+    )
     assert [fields(chunk) for chunk in chunks(track)] == [
-        '00 f0 - 05 7e7f0901f7', '00 f0 - 03 431200', '60 f7 - 02 4312', '60 f7 - 02 00f7',
-        '00 f7 - 01 fa', '00 f7 - 02 90ff', '00 ff 2f 00 -']
+        '00 f0 - 05 7e7f0901f7',
+        '00 f0 - 03 431200',
+        '60 f7 - 02 4312',
+        '60 f7 - 02 00f7',
+        '00 f7 - 01 fa',
+        '00 f7 - 02 90ff',
+        '00 ff 2f 00 -',
+    ]
 
 
-@pytest.mark.parametrize('message', ['f1 7f', 'f2 01 02', 'f3 05', 'f4', 'f5', 'f6', 'f8', 'f9', 'fa',
-                                     'fb', 'fc', 'fd', 'fe'])
+@pytest.mark.parametrize(
+    'message',
+    ['f1 7f', 'f2 01 02', 'f3 05', 'f4', 'f5', 'f6', 'f8', 'f9', 'fa', 'fb', 'fc', 'fd', 'fe'],
+)
 def test_fact_8_bare_system_messages_are_noted(message):
     message = bytes.fromhex(message)
     event, note, _ = chunks(b'\x10' + message + dump('00 90 3c 40') + END, [1])
@@ -209,12 +262,21 @@ def test_fact_8_bare_system_messages_are_noted(message):
 
 
 def test_fact_9_meta_events_of_any_type_and_any_text():
-    track = dump('00 ff 03 06') + '主旋律'.encode('cp932') + dump('''
+    track = (
+        dump('00 ff 03 06')
+        + '主旋律'.encode('cp932')
+        + dump("""
         00 ff 7f 03 00 00 41       # sequencer specific
         00 ff 60 81 00             # unknown type, 128 bytes
-    ''') + bytes(range(128, 256)) + dump('00 ff 00 00') + END
+    """)
+        + bytes(range(128, 256))
+        + dump('00 ff 00 00')
+        + END
+    )
     events = chunks(track)
-    assert events[0]['body'].decode('cp932') == '主旋律' and '主旋律' in read_midi.describe(events[0])
+    assert events[0]['body'].decode('cp932') == '主旋律' and '主旋律' in read_midi.describe(
+        events[0]
+    )
     assert fields(events[1]) == '00 ff 7f 03 000041'
     assert (events[2]['meta'], events[2]['length']) == (b'\x60', b'\x81\0')
     assert events[2]['body'] == bytes(range(128, 256))
@@ -224,7 +286,12 @@ def test_fact_9_meta_events_of_any_type_and_any_text():
 def test_the_articles_example_of_a_chunk():
     chunk = chunks(dump('81 86 01  ff 01 05 01 02 03 04 05') + END)[0]
     assert {key: list(chunk[key]) for key in ('delta', 'status', 'meta', 'length', 'body')} == {
-        'delta': [129, 134, 1], 'status': [255], 'meta': [1], 'length': [5], 'body': [1, 2, 3, 4, 5]}
+        'delta': [129, 134, 1],
+        'status': [255],
+        'meta': [1],
+        'length': [5],
+        'body': [1, 2, 3, 4, 5],
+    }
 
 
 def test_fact_10_end_of_track():
@@ -237,13 +304,13 @@ def test_fact_10_end_of_track():
     chunks(dump('00 ff 2f 00  00 90 3c 40'), [4])
 
 
-RMID = dump('''
+RMID = dump("""
     52 49 46 46  2c 00 00 00    # RIFF, 44 bytes follow, little-endian
     52 4d 49 44                 # RMID
     44 49 53 50  03 00 00 00    # DISP, 3 bytes
     01 02 03 00                 # and one that makes them even
     64 61 74 61  16 00 00 00    # data, 22 bytes
-''')
+""")
 
 
 def test_fact_11_rmid():
@@ -268,6 +335,7 @@ def test_fact_11_macbinary():
 
 
 # Damage
+
 
 @pytest.mark.parametrize('cut', range(1, 18))
 def test_a_file_cut_short_gives_the_events_before(cut):
@@ -304,11 +372,16 @@ def test_stray_bytes():
 def test_a_header_that_is_too_short_and_chunks_that_are_none():
     raw = HEADER[:7] + b'\5' + HEADER[8:] + b'MTrk\0\0\0\4' + END
     data = parse(raw)
-    assert data['warnings'][0][:2] == (None, 4) and len(data['tracks']) == 1 and to_bytes(data) == raw
+    assert (
+        data['warnings'][0][:2] == (None, 4) and len(data['tracks']) == 1 and to_bytes(data) == raw
+    )
     for chunk in (b'XFIH\0\0\1\0', b'XF\0H\0\0\0\0', b'\xe9FIH\0\0\0\0'):  # too long, no names
         raw = HEADER + chunk + b'MTrk\0\0\0\4' + END
         data = parse(raw)
-        assert data['alien'] == [{'track': 0, 'header': b'', 'body': chunk}] and len(data['tracks']) == 1
+        assert (
+            data['alien'] == [{'track': 0, 'header': b'', 'body': chunk}]
+            and len(data['tracks']) == 1
+        )
         assert [(track, offset) for track, offset, _ in data['warnings']] == [(0, 14)]
         assert to_bytes(data) == raw
 
@@ -322,11 +395,24 @@ def test_claimed_lengths_take_no_memory(length):
     assert parse(raw)['tracks'] == [] and to_bytes(parse(raw)) == raw
 
 
-@pytest.mark.parametrize('event, most', [
-    ('00 90 40 40', 85), ('00 40 40', 110), ('00 40', 145), ('00 f6', 245), ('00 ff 01 00', 80), ('00 f0 00', 100)])
+@pytest.mark.parametrize(
+    'event, most',
+    [
+        ('00 90 40 40', 85),
+        ('00 40 40', 110),
+        ('00 40', 145),
+        ('00 f6', 245),
+        ('00 ff 01 00', 80),
+        ('00 f0 00', 100),
+    ],
+)
 def test_memory_is_a_multiple_of_the_file(event, most):
     """The README's figures: 80 times the file for notes, 240 for what is worst, bare system messages."""
-    raw = file(dump('00 c0 00') + dump(event) * 50000 if event == '00 40' else dump('00 90 40 40') + dump(event) * 50000)
+    raw = file(
+        dump('00 c0 00') + dump(event) * 50000
+        if event == '00 40'
+        else dump('00 90 40 40') + dump(event) * 50000
+    )
     tracemalloc.start()
     parse(raw)
     peak = tracemalloc.get_traced_memory()[1]
@@ -334,9 +420,24 @@ def test_memory_is_a_multiple_of_the_file(event, most):
     assert peak < most * len(raw)
 
 
-@pytest.mark.parametrize('raw', [b'', b'MTh', b'MThd', HEADER[:13], b'not a midi file', b'RIFF', b'RIFF\0\0\0\0RMID',
-                                 RMID + b'text', '緋のエチュード'.encode(), b'<!DOCTYPE html>\n<html>',
-                                 b'Rar!\x1a\7\1\0' + bytes(200), bytes(500), b'\0' * 128 + b'MThd'])
+@pytest.mark.parametrize(
+    'raw',
+    [
+        b'',
+        b'MTh',
+        b'MThd',
+        HEADER[:13],
+        b'not a midi file',
+        b'RIFF',
+        b'RIFF\0\0\0\0RMID',
+        RMID + b'text',
+        '緋のエチュード'.encode(),
+        b'<!DOCTYPE html>\n<html>',
+        b'Rar!\x1a\7\1\0' + bytes(200),
+        bytes(500),
+        b'\0' * 128 + b'MThd',
+    ],
+)
 def test_what_is_no_midi_file(raw, tmp_path):
     (tmp_path / 'x.mid').write_bytes(raw)
     with pytest.raises(MidiError) as error:
@@ -352,12 +453,17 @@ def test_what_cannot_be_opened(name, folder):
 
 
 def test_every_cut_and_every_flipped_bit_of_a_small_file():
-    raw = file(dump('00 90 3c 40  60 3c 00  00 f0 02 7e f7  00 ff 51 03 07 a1 20') + END,
-               dump('81 00 c1 05  00 e1 00 40') + END) + b'XFIH\0\0\0\1\7'
+    raw = (
+        file(
+            dump('00 90 3c 40  60 3c 00  00 f0 02 7e f7  00 ff 51 03 07 a1 20') + END,
+            dump('81 00 c1 05  00 e1 00 40') + END,
+        )
+        + b'XFIH\0\0\0\1\7'
+    )
     inputs = [raw[:n] for n in range(len(raw))]
     for n in range(len(raw)):
         for bit in range(8):
-            inputs.append(raw[:n] + bytes([raw[n] ^ 1 << bit]) + raw[n + 1:])
+            inputs.append(raw[:n] + bytes([raw[n] ^ 1 << bit]) + raw[n + 1 :])
     for changed in inputs:
         try:
             data = parse(changed)
@@ -368,10 +474,13 @@ def test_every_cut_and_every_flipped_bit_of_a_small_file():
 
 # Writing
 
+
 def test_an_edited_file_gets_the_right_lengths(tmp_path):
     data = parse(file(dump('00 90 3c 40  60 3c 00') + END))
     del data['tracks'][0]['chunks'][1]
-    data['tracks'].append({'chunks': [dict(delta=b'\0', status=b'\xff', meta=b'\x2f', length=b'\0', body=b'')]})
+    data['tracks'].append(
+        {'chunks': [dict(delta=b'\0', status=b'\xff', meta=b'\x2f', length=b'\0', body=b'')]}
+    )
     write_midi.write_midi(data, tmp_path / 'out.mid')
     assert (tmp_path / 'out.mid').read_bytes() == file(dump('00 90 3c 40') + END, END)
 
@@ -380,7 +489,9 @@ def test_edited_events_get_the_right_lengths():
     data = parse(file(dump('00 ff 01 01 41  00 f0 80 02 01 f7') + END))
     text, sysex, _ = data['tracks'][0]['chunks']
     text['body'], sysex['body'] = bytes(200), b'\x7e\xf7\xf7'
-    assert to_bytes(data) == file(dump('00 ff 01 81 48') + bytes(200) + dump('00 f0 03 7e f7 f7') + END)
+    assert to_bytes(data) == file(
+        dump('00 ff 01 81 48') + bytes(200) + dump('00 f0 03 7e f7 f7') + END
+    )
 
 
 def test_running_status_is_written_only_where_it_means_the_same():
@@ -406,6 +517,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
 
 # Real files
 
+
 def midi_files(corpora):
     return sorted((corpora / 'midi').rglob('*.mid'))
 
@@ -421,8 +533,13 @@ def test_real_files_are_written_back_byte_for_byte(corpora):
             continue
         assert to_bytes(data) == path.read_bytes(), path
     assert sorted(unread) == [
-        'MIDIBadHeaderChunk.mid', 'reference-01.mid', 'reference.mid', 'reference.mid',
-        'test-empty-file.mid', 'test-not-a-midi-file.mid']
+        'MIDIBadHeaderChunk.mid',
+        'reference-01.mid',
+        'reference.mid',
+        'reference.mid',
+        'test-empty-file.mid',
+        'test-not-a-midi-file.mid',
+    ]
 
 
 def test_real_files_have_the_events_that_mido_reads(corpora):
@@ -451,14 +568,26 @@ def test_real_files_have_the_events_that_mido_reads(corpora):
 
 # The commands
 
+
 def run(program, *args, **options):
-    return subprocess.run([sys.executable, program.__file__, *args], capture_output=True, text=True,
-                          encoding='utf-8', **options)
+    return subprocess.run(
+        [sys.executable, program.__file__, *args],
+        capture_output=True,
+        text=True,
+        encoding='utf-8',
+        **options,
+    )
 
 
-SONG = file(dump('00 ff 51 03 07 a1 20') + END,
-            dump('00 ff 03 04') + '琴'.encode('cp932') + b'12' + dump('00 c0 6b  83 60 90 45 64  83 60 45 00') + END,
-            header=HEADER[:9] + b'\1' + HEADER[10:12] + b'\0\x60')
+SONG = file(
+    dump('00 ff 51 03 07 a1 20') + END,
+    dump('00 ff 03 04')
+    + '琴'.encode('cp932')
+    + b'12'
+    + dump('00 c0 6b  83 60 90 45 64  83 60 45 00')
+    + END,
+    header=HEADER[:9] + b'\1' + HEADER[10:12] + b'\0\x60',
+)
 
 
 def test_the_table_and_the_words(folder):
@@ -474,22 +603,40 @@ def test_the_table_and_the_words(folder):
     assert (again.returncode, again.stderr) == (0, '')
     assert (folder / 'out.mid').read_bytes() == file(
         dump('00 ff 51 03 07 a1 20  00 c0 6b  83 60 90 45 64  83 60 90 45 00') + END,
-        header=HEADER[:12] + b'\0\x60')
+        header=HEADER[:12] + b'\0\x60',
+    )
 
 
 def test_what_the_table_says_of_each_kind():
-    track = dump('''
-        00 ff 58 04 06 03 24 08   00 ff 03 06''') + '主旋律'.encode('cp932') + dump('00 ff 05 03') + 'あ'.encode() + dump('''
-        00 ff 60 02 01 ff    00 f0 02 7e f7    00 e5 00 40    00 c9 05   00 ff 51 03 00 00 00''') + END
+    track = (
+        dump("""
+        00 ff 58 04 06 03 24 08   00 ff 03 06""")
+        + '主旋律'.encode('cp932')
+        + dump('00 ff 05 03')
+        + 'あ'.encode()
+        + dump("""
+        00 ff 60 02 01 ff    00 f0 02 7e f7    00 e5 00 40    00 c9 05   00 ff 51 03 00 00 00""")
+        + END
+    )
     assert [read_midi.describe(chunk) for chunk in chunks(track)] == [
-        'time signature: 6/8', 'name: 主旋律', 'lyric: あ', 'meta 60: 01 ff', 'system f0: 7e f7',
-        'pitch bend, channel 6: 0 64', 'program, channel 10: 5', 'tempo: 00 00 00', 'end of track']
+        'time signature: 6/8',
+        'name: 主旋律',
+        'lyric: あ',
+        'meta 60: 01 ff',
+        'system f0: 7e f7',
+        'pitch bend, channel 6: 0 64',
+        'program, channel 10: 5',
+        'tempo: 00 00 00',
+        'end of track',
+    ]
 
 
 def test_warnings_go_to_stderr_and_strict_makes_them_errors(folder):
     (folder / 'cut.mid').write_bytes(SONG[:-2])
     lenient, strict = run(read_midi, 'cut.mid'), run(read_midi, 'cut.mid', '--strict')
-    assert lenient.returncode == 0 and 'note on' in lenient.stdout and lenient.stderr.count('\n') == 2
+    assert (
+        lenient.returncode == 0 and 'note on' in lenient.stdout and lenient.stderr.count('\n') == 2
+    )
     assert strict.returncode == 1 and strict.stdout == '' and strict.stderr.count('\n') == 1
 
 
@@ -501,8 +648,11 @@ def test_words_from_powershell(folder):
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='there is no /dev/stdout')
 def test_a_pipe_is_written_to_as_it_is(folder):
-    done = subprocess.run([sys.executable, write_midi.__file__, '-', '/dev/stdout'], input=b'00_90_4564 60_80_4540',
-                          capture_output=True)
+    done = subprocess.run(
+        [sys.executable, write_midi.__file__, '-', '/dev/stdout'],
+        input=b'00_90_4564 60_80_4540',
+        capture_output=True,
+    )
     assert done.stdout.startswith(b'MThd') and done.returncode == 0, done.stderr
 
 
@@ -510,15 +660,17 @@ def test_commands_fail_in_one_line(folder):
     (folder / 'song.mid').write_bytes(SONG)
     (folder / 'words.txt').write_text('00_90_4564 00_90_4580')
     (folder / 'empty.txt').write_text('\n')
-    for program, args, said in [(read_midi, ['absent.mid'], 'absent.mid'),
-                                (read_midi, ['song.mid', '--words', '--track', '2'], 'no track 2'),
-                                (read_midi, ['song.mid', '--words', '--track', '0'], 'no notes'),
-                                (read_midi, ['song.mid', '--track', '2'], 'no track 2'),
-                                (write_midi, ['words.txt', 'out.mid'], '00_90_4580'),
-                                (write_midi, ['absent.txt', 'out.mid'], 'absent.txt'),
-                                (write_midi, ['empty.txt', 'out.mid'], 'empty.txt'),
-                                (write_midi, ['song.mid', 'out.mid'], 'MThd'),
-                                (write_midi, ['words.txt', 'out.mid', '--like', 'words.txt'], 'MThd')]:
+    for program, args, said in [
+        (read_midi, ['absent.mid'], 'absent.mid'),
+        (read_midi, ['song.mid', '--words', '--track', '2'], 'no track 2'),
+        (read_midi, ['song.mid', '--words', '--track', '0'], 'no notes'),
+        (read_midi, ['song.mid', '--track', '2'], 'no track 2'),
+        (write_midi, ['words.txt', 'out.mid'], '00_90_4580'),
+        (write_midi, ['absent.txt', 'out.mid'], 'absent.txt'),
+        (write_midi, ['empty.txt', 'out.mid'], 'empty.txt'),
+        (write_midi, ['song.mid', 'out.mid'], 'MThd'),
+        (write_midi, ['words.txt', 'out.mid', '--like', 'words.txt'], 'MThd'),
+    ]:
         done = run(program, *args)
         assert done.returncode == 1 and said in done.stderr, done.stderr
         assert done.stderr.count('\n') == 1 and done.stdout == ''

@@ -1,4 +1,5 @@
 """Both READMEs name every option, and quote the speed that was measured."""
+
 import json
 import pathlib
 import re
@@ -21,7 +22,10 @@ def test_every_option_is_in_the_table(name, capsys):
             program.main(['--help'])
         help = capsys.readouterr().out
         programs.append(set(re.findall(r'^  (?:-\w[^,]*, )?(--[\w-]+)|, (--[\w-]+)', help, re.M)))
-    real = {option for found in programs for pair in found for option in pair if option} - {'--help', '--no-stepwise'}
+    real = {option for found in programs for pair in found for option in pair if option} - {
+        '--help',
+        '--no-stepwise',
+    }
     table = set(re.findall(r'^\| `(--[\w-]+)`', (ROOT / name).read_text(encoding='utf-8'), re.M))
     assert table == real
 
@@ -29,8 +33,13 @@ def test_every_option_is_in_the_table(name, capsys):
 def test_hello(folder, capsys):
     """The two commands and the program, as they stand there, the same in both."""
     texts = [(ROOT / name).read_text(encoding='utf-8') for name in ('README.md', 'README.ja.md')]
-    commands, other_commands = (re.findall(r'^    python (train|generate)\.py (.*hello.*)$', text, re.M) for text in texts)
-    code, other_code = (re.findall(r'^    from support import checkpoint\n(?:    .*\n)+', text, re.M) for text in texts)
+    commands, other_commands = (
+        re.findall(r'^    python (train|generate)\.py (.*hello.*)$', text, re.M) for text in texts
+    )
+    code, other_code = (
+        re.findall(r'^    from support import checkpoint\n(?:    .*\n)+', text, re.M)
+        for text in texts
+    )
     assert commands == other_commands and code == other_code and len(code) == 1
     for program, arguments in commands:
         assert {'train': train, 'generate': generate}[program].main(arguments.split()) == 0

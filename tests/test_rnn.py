@@ -1,4 +1,5 @@
 """rnn.py against a forward pass in float64 NumPy and central differences."""
+
 import numpy
 import pytest
 
@@ -26,8 +27,11 @@ def lstm(c, h, from_below, from_before):
 def gru(c, h, from_below, from_before):
     """As in cuDNN: reset gate, update gate, candidate, n columns each."""
     n = h.shape[1]
-    r, z = (sigmoid(from_below[:, g * n:g * n + n] + from_before[:, g * n:g * n + n]) for g in (0, 1))
-    new = numpy.tanh(from_below[:, 2 * n:] + r * from_before[:, 2 * n:])
+    r, z = (
+        sigmoid(from_below[:, g * n : g * n + n] + from_before[:, g * n : g * n + n])
+        for g in (0, 1)
+    )
+    new = numpy.tanh(from_below[:, 2 * n :] + r * from_before[:, 2 * n :])
     return c, new + z * (h - new)
 
 
@@ -50,8 +54,12 @@ def reference(p, cell, state, xs, ts, masks):
         h = p['/l0/W'][x]
         for k, mask in enumerate(step_masks):
             c, before = state[k]
-            c, h = cell(c, before, (h @ p[f'/l{k + 1}_x/W'].T + p[f'/l{k + 1}_x/b']) * mask,
-                        before @ p[f'/l{k + 1}_h/W'].T + p[f'/l{k + 1}_h/b'])
+            c, h = cell(
+                c,
+                before,
+                (h @ p[f'/l{k + 1}_x/W'].T + p[f'/l{k + 1}_x/b']) * mask,
+                before @ p[f'/l{k + 1}_h/W'].T + p[f'/l{k + 1}_h/b'],
+            )
             state[k] = c, h
         y = h @ p[f'/l{len(state) + 1}/W'].T + p[f'/l{len(state) + 1}/b']
         log_p = y - numpy.log(numpy.exp(y).sum(axis=1, keepdims=True))
@@ -78,7 +86,7 @@ def test_loss_accuracy_gradients_and_state(device, monkeypatch, cell, n_layers):
 
     for _ in range(2):
         xs, ts = random.randint(V, size=(2, T, B)).astype('i')
-        masks = 2. * random.randint(2, size=(T, n_layers, B, width * N))
+        masks = 2.0 * random.randint(2, size=(T, n_layers, B, width * N))
         given = [device.send(mask.astype('f')) for step in masks for mask in step]
         monkeypatch.setattr(rnn.F, 'dropout', lambda x, ratio: x * given.pop(0))
 
@@ -91,17 +99,24 @@ def test_loss_accuracy_gradients_and_state(device, monkeypatch, cell, n_layers):
         accum_loss.backward()
         accum_loss.unchain_backward()
 
-        p = {name: chainer.get_device('@numpy').send(param.array).astype('d')
-             for name, param in model.namedparams()}
+        p = {
+            name: chainer.get_device('@numpy').send(param.array).astype('d')
+            for name, param in model.namedparams()
+        }
         loss, expected_accuracy, after = reference(p, formula, state, xs, ts, masks)
         assert float(accum_loss.array) == pytest.approx(loss, rel=1e-5)
         assert accuracy == pytest.approx(expected_accuracy)
-        expected_state = {f'{name}{k}': value for k, layer in enumerate(after, 1) for name, value in zip('ch', layer)
-                          if name == 'h' or cell == 'lstm'}
+        expected_state = {
+            f'{name}{k}': value
+            for k, layer in enumerate(after, 1)
+            for name, value in zip('ch', layer)
+            if name == 'h' or cell == 'lstm'
+        }
         assert expected_state.keys() == model.state.keys()
         for name, value in expected_state.items():
             numpy.testing.assert_allclose(
-                chainer.get_device('@numpy').send(model.state[name].array), value, atol=1e-6)
+                chainer.get_device('@numpy').send(model.state[name].array), value, atol=1e-6
+            )
 
         for name, param in model.namedparams():
             expected = numpy.empty(param.shape)
@@ -113,8 +128,13 @@ def test_loss_accuracy_gradients_and_state(device, monkeypatch, cell, n_layers):
                 below = reference(p, formula, state, xs, ts, masks)[0]
                 p[name][i] = value
                 expected[i] = (above - below) / 2e-5
-            numpy.testing.assert_allclose(chainer.get_device('@numpy').send(param.grad), expected,
-                                          rtol=1e-3, atol=2e-6, err_msg=name)
+            numpy.testing.assert_allclose(
+                chainer.get_device('@numpy').send(param.grad),
+                expected,
+                rtol=1e-3,
+                atol=2e-6,
+                err_msg=name,
+            )
         state = after
 
 
@@ -143,21 +163,30 @@ def test_step_is_forward_without_a_graph(device, cell, n_layers):
     model.initialize_state(2)
     for x in words:
         y = model.step(x)
-    numpy.testing.assert_allclose(chainer.get_device('@numpy').send(y),
-                                  chainer.get_device('@numpy').send(expected), rtol=1e-5, atol=1e-6)
+    numpy.testing.assert_allclose(
+        chainer.get_device('@numpy').send(y),
+        chainer.get_device('@numpy').send(expected),
+        rtol=1e-5,
+        atol=1e-6,
+    )
     assert y.shape == (2, V) and y.dtype == 'f' and device.is_array_supported(y)
     assert all(variable.creator is None for variable in model.state.values())
     before, reader = model.state, model.copy()
     after = model.step([1, 2])
     model.state = before  # may be kept, and gone back to
     for other in (model, reader):
-        numpy.testing.assert_array_equal(chainer.get_device('@numpy').send(other.step([1, 2])),
-                                         chainer.get_device('@numpy').send(after))
+        numpy.testing.assert_array_equal(
+            chainer.get_device('@numpy').send(other.step([1, 2])),
+            chainer.get_device('@numpy').send(after),
+        )
     with pytest.raises(ValueError, match='3 words for a state of 2 rows'):
         model.step([0, 1, 2])
     e = numpy.exp(chainer.get_device('@numpy').send(y))
-    numpy.testing.assert_allclose(chainer.get_device('@numpy').send(softmax.array),
-                                  e / e.sum(axis=1, keepdims=True), rtol=1e-5)
+    numpy.testing.assert_allclose(
+        chainer.get_device('@numpy').send(softmax.array),
+        e / e.sum(axis=1, keepdims=True),
+        rtol=1e-5,
+    )
 
 
 def test_state_belongs_to_the_instance():
