@@ -1,9 +1,9 @@
 """What the commands share: errors in one line, numbers as options, files that have an end and are never half.
 
-@command.reporting(MidiError)
+@terminal.reporting(MidiError)
 def main(argv=None): ...
 
-with command.replacing('out.mid') as file:
+with terminal.replacing('out.mid') as file:
     file.write(...)
 """
 
@@ -82,27 +82,28 @@ def quiet_imports():
 
 
 class Screen:
-    """stdout or stderr for a long run: a reader that goes away (| head), a terminal that
-    is closed or a full disk below it does not end the program.
+    """stdout or stderr of a long run, which goes on when nobody can read it any more.
 
-    Into a file or a pipe go no cursor movements, which PrintReport writes always.
+    That is when the reader goes away (| head), the terminal is closed, or the disk is full.
     """
 
     def __init__(self, stream):
-        self.stream = stream
-        self.isatty = stream.isatty
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
 
     def write(self, text):
-        self._try(self.stream.write, text if self.isatty() else text.replace('\033[J', ''))
+        self._try(self._stream.write, text)
 
     def flush(self):
-        self._try(self.stream.flush)
+        self._try(self._stream.flush)
 
     def _try(self, action, *args):
         try:
             action(*args)
         except OSError:
-            discard(self.stream)
+            discard(self._stream)
 
 
 def discard(stream):

@@ -1,0 +1,146 @@
+"""Text or music ► ids: the one room that knows both kinds.
+
+    what = data.load(args)
+    what.ids          (N,) int32, to learn
+    what.validation   (M,) int32, to validate on, or None
+    what.vocabulary   the word of each id
+
+From here on the network knows no difference: both are sequences of words.
+"""
+
+import dataclasses
+import zlib
+
+import numpy
+
+from support import music
+from support import text as corpus
+
+# Distinct words per word. A piano recording has 0.17 to 0.55, half of them over 0.29; folk tunes
+# have less than 0.11. What does not recur can only be learned by heart.
+IRREGULAR = 0.2
+ENCODED_FOLDERS = 'result/encoded'  # the ids of folders of texts are kept here
+
+
+@dataclasses.dataclass
+class Data:
+    """What train.py learns from, and what generate.py has to know of it."""
+
+    source: str  # what it was read from, for messages
+    kind: str  # 'text' or 'music'
+    tokenizer: str  # what has cut the text into words: 'mecab', 'space' or 'char'
+    setup: dict | None  # of music: what its words do not tell
+    vocabulary: list  # of str; the position of a word is its id
+    ids: numpy.ndarray  # (N,) int32, to learn; of a folder of texts a numpy.memmap
+    validation: numpy.ndarray | None  # (M,) int32; the first word is only read, not predicted
+    crc: int  # zlib.crc32 of all ids
+    remarks: list  # of str, one line each: what the user should know
+
+    def describe(self):
+        """Its size in a line (str), and a second line if it is music that hardly repeats."""
+        n = len(self.ids) + (len(self.validation) - 1 if self.validation is not None else 0)
+        ratio = len(self.vocabulary) / n
+        line = f'{self.source}: {n:,} tokens, {len(self.vocabulary):,} types, '
+        line += f'{ratio:.3f} types per token'
+        if self.kind == 'text':
+            return f'{line}, cut by {self.tokenizer}'
+        if ratio <= IRREGULAR:
+            return line
+        return (
+            f'{line}\nso many different words can only be learned by heart; --events notes, '
+            'another --track, a score instead of a recording, or several files have more in common'
+        )
+
+
+def load(args):
+    """Reads what train.py's options (argparse.Namespace) name: a Data.
+
+    CorpusError or MusicError, in one line, if it cannot be had, cannot be read, or is too short.
+    """
+    if args.midi:
+        return _load_music(args)
+    if corpus.is_folder(args.corpus):
+        return _load_folder(args)
+    learned = corpus.read(args.corpus, args.encoding)
+    tokenizer = corpus.choose_cut(learned, args.level)
+    words = corpus.split_text(learned, tokenizer)
+    validation = words_to_try(args.valid, args, 'text', tokenizer) if args.valid else None
+    return _from_words(args, 'text', tokenizer, None, words, validation, [])
+
+
+def _load_music(args):
+    """Data of .mid files: EOS stands before, between and after the pieces."""
+    pieces, setup, remarks = music.read(map(corpus.find, args.midi), args.track, args.events)
+    if len(pieces) > 1:
+        track = 'the track with most notes' if args.track is None else f'track {args.track}'
+        remarks.append(f'{len(pieces)} pieces, of each {track}')
+    words = [corpus.EOS, *_in_a_row(pieces)]
+    if args.valid:
+        validation = words_to_try(args.valid, args, 'music', 'space', setup)
+    else:
+        n_train = len(words) - int(len(words) * args.val_frac)
+        words, validation = words[:n_train], words[n_train:]
+    if args.transpose:  # only what is learned: validation should hear nothing twice
+        n_train = len(words)
+        words = music.also_transposed(words, *args.transpose)
+        remarks.append(f'transposed: {len(words):,} words to learn instead of {n_train:,}')
+    return _from_words(args, 'music', 'space', setup, words, validation, remarks)
+
+
+def _load_folder(args):
+    """Data of the texts of a folder, which may be larger than memory."""
+    valid = corpus.read(args.valid, args.encoding) if args.valid else ''
+    ids, notes = corpus.encode_folder(
+        args.corpus,
+        valid,
+        ENCODED_FOLDERS,
+        args.level,
+        args.encoding,
+        args.min_count,
+        args.vocab_size,
+    )
+    n_val = notes['more'] if args.valid else int(len(ids) * args.val_frac)
+    remarks = [f'left out: {reason}' for reason in notes['left_out']]
+    return _split(
+        args, 'text', notes['cut'], None, notes['vocabulary'], ids, n_val, notes['sum'], remarks
+    )
+
+
+def _from_words(args, kind, tokenizer, setup, words, validation, remarks):
+    """Data of lists of words; validation (list or None: the last part of the words)."""
+    n_val = int(len(words) * args.val_frac) if validation is None else len(validation)
+    words = words + (validation or [])
+    vocabulary = corpus.make_vocabulary(words, args.min_count, args.vocab_size)
+    ids = corpus.encode(words, vocabulary)
+    return _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, zlib.crc32(ids), remarks)
+
+
+def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks):
+    """Data of ids, the last n_val of which are for validation."""
+    source = args.corpus or args.midi[0]
+    if args.midi and args.midi[1:]:
+        source += f' and {len(args.midi) - 1} more'
+    n_train = len(ids) - n_val
+    if n_train < 2:
+        raise corpus.CorpusError(
+            f'{source}: {n_train} word to learn from; it takes 2, and some thousands to learn something'
+        )
+    validation = ids[n_train - 1 :] if n_val else None
+    return Data(source, kind, tokenizer, setup, vocabulary, ids[:n_train], validation, crc, remarks)
+
+
+def words_to_try(source, args, kind, tokenizer, setup=None):
+    """The words (list of str) of --valid or --test, made like those that are learned.
+
+    CorpusError or MusicError if they cannot be read.
+    """
+    if kind == 'text':
+        return corpus.split_text(corpus.read(source, args.encoding), tokenizer)
+    pieces, _, remarks = music.read([corpus.find(source)], args.track, args.events, setup)
+    print(*remarks, sep='\n')
+    return _in_a_row(pieces)
+
+
+def _in_a_row(pieces):
+    """The words (list of str) of pieces, EOS behind each."""
+    return [word for piece in pieces for word in (*piece, corpus.EOS)]
