@@ -121,7 +121,7 @@ def main(argv=None):
         args.temperature,
         args.top_k,
         args.top_p,
-        forbidden=[i for i, word in enumerate(vocabulary) if word == corpus.UNK],
+        forbidden=ids_of(corpus.UNK, saved),
         rng=numpy.random.RandomState(seed),
     )
     if args.num == 1:
@@ -186,6 +186,22 @@ def draw(logits, temperature, top_k, top_p, rng):
     u = rng.uniform(size=len(p)) * total[:, -1]
     chosen = numpy.array([numpy.searchsorted(row, x, side='right') for row, x in zip(total, u)])
     return chosen if order is None else order[numpy.arange(len(order)), chosen]
+
+
+def sample(saved, length=60, seed=0):
+    """A text (str) of so many words that a trained model (Checkpoint) writes from a line begin."""
+    start, forbidden = corpus.encode([corpus.EOS], saved.vocabulary), ids_of(corpus.UNK, saved)
+    rng = numpy.random.RandomState(seed)
+    drawn = generate(saved.model.copy(), start, length, forbidden=forbidden, rng=rng)
+    try:
+        return ''.join(written([], (saved.vocabulary[i] for (i,) in drawn), saved.tokenizer))
+    except FloatingPointError as error:  # training goes on, and finds it out by itself
+        return f'nothing: {error}\n'
+
+
+def ids_of(word, saved):
+    """The ids (list of int) of a word: one, or none."""
+    return [i for i, other in enumerate(saved.vocabulary) if other == word]
 
 
 def written(start, new, tokenizer, wakati=False, stop=None):

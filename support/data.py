@@ -34,6 +34,7 @@ class Data:
     ids: numpy.ndarray  # (N,) int32, to learn; of a folder of texts a numpy.memmap
     validation: numpy.ndarray | None  # (M,) int32; the first word is only read, not predicted
     crc: int  # zlib.crc32 of all ids
+    test: list | None  # of str: the words of --test
     remarks: list  # of str, one line each: what the user should know
 
     def describe(self):
@@ -126,7 +127,11 @@ def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks):
             f'{source}: {n_train} word to learn from; it takes 2, and some thousands to learn something'
         )
     validation = ids[n_train - 1 :] if n_val else None
-    return Data(source, kind, tokenizer, setup, vocabulary, ids[:n_train], validation, crc, remarks)
+    # cannot be read? It is better to know now than after hours
+    test = words_to_try(args.test, args, kind, tokenizer, setup) if args.test else None
+    return Data(
+        source, kind, tokenizer, setup, vocabulary, ids[:n_train], validation, crc, test, remarks
+    )
 
 
 def words_to_try(source, args, kind, tokenizer, setup=None):

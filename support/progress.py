@@ -52,6 +52,10 @@ class Progress:
         """To be called after a checkpoint: its time does not count for words per second."""
         self.clock = self.last_save = time.perf_counter()
 
+    def is_due(self, seconds):
+        """Was there no checkpoint for so many seconds (bool)?"""
+        return time.perf_counter() - self.last_save >= seconds
+
     def add(self, loss, accuracy, steps, words, update):
         """Takes in a window of some steps and words; loss and accuracy are summed over the steps.
 

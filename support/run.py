@@ -10,9 +10,12 @@
 Nothing here knows the network.
 """
 
+import argparse
 import contextlib
+import dataclasses
 import itertools
 import json
+import os
 import pathlib
 import signal
 import sys
@@ -22,24 +25,55 @@ import filelock
 import matplotlib.figure
 
 from support import checkpoint, terminal
+from support import text as corpus
 
 FILES = ('last.npz', 'best.npz', 'log.jsonl', 'loss.png')
 SIGNALS = {'SIGINT', 'SIGTERM', 'SIGHUP'} & {number.name for number in signal.Signals}
 
 
-def path_to_resume(path, folder):
-    """The last.npz (pathlib.Path) that --resume means.
+def merge(defaults, given, folder, rank):
+    """The options (argparse.Namespace) and, with --resume, the Checkpoint to go on from, or None.
 
-    path (str): what stands behind --resume, a folder or a file, or ''; then it is the one in
-    `folder`, or, if that is None, the newest run. CheckpointError if there is no run at all.
+    The defaults (dict), replaced by what the old run has saved, replaced by what is given now (an
+    argparse.Namespace). The first process locks the folder before it reads a run that goes on
+    there: no other training can change it then. CheckpointError if there is none, or a bad one.
     """
-    if path or folder:
-        path = pathlib.Path(path or folder)
-        return path / 'last.npz' if path.is_dir() or not path.suffix else path
-    runs = checkpoint.runs()
-    if not runs:
-        raise checkpoint.CheckpointError('no run below result/ to resume')
-    return runs[0]
+    given, saved = vars(given), None
+    if 'resume' in given:
+        path = _path_to_resume(given)
+        given.setdefault('out', path.parent)
+        if (
+            not rank
+            and path.is_file()
+            and os.path.realpath(given['out']) == str(path.parent.resolve())
+        ):
+            folder.lock(path.parent)
+        saved = checkpoint.load(path, training=True)
+        if not saved.options.keys() <= defaults.keys():
+            raise checkpoint.CheckpointError(f'{path}: its options are none of this program')
+    args = argparse.Namespace(**{**defaults, **(saved.options if saved else {}), **given})
+    args.out = pathlib.Path(args.out or _default_out(vars(args)))
+    return args, saved
+
+
+def _default_out(options):
+    """The folder of a run: result/NAME of what it learns (dict of options)."""
+    return f'result/{corpus.name_of(options["corpus"] or (options["midi"] or [""])[0])}'
+
+
+def _path_to_resume(given):
+    """The last.npz (pathlib.Path) that --resume means, by the options (dict) that are given."""
+    if given['resume']:
+        path = pathlib.Path(given['resume'])
+    elif 'out' in given:
+        path = pathlib.Path(given['out'])
+    elif 'corpus' in given or 'midi' in given:
+        path = pathlib.Path(_default_out({'corpus': None, 'midi': None, **given}))
+    else:
+        path = next(iter(checkpoint.runs()), None)
+        if path is None:
+            raise checkpoint.CheckpointError('no run below result/ to resume')
+    return path / 'last.npz' if path.is_dir() else path
 
 
 class Folder:
@@ -76,12 +110,14 @@ class Folder:
         for name in FILES:  # what a process that was killed has left
             terminal.beside(path / name).unlink(missing_ok=True)
 
-    def open(self, path, saved):
+    def open(self, path, saved, rank):
         """Makes the folder ready: for a new run, or for one that goes on from a Checkpoint `saved`.
 
         An older run that is in the way moves aside. A run that goes on in another folder than its
-        own takes its log and best.npz along. path: pathlib.Path.
+        own takes its log and best.npz along. path: pathlib.Path; only the process of rank 0 acts.
         """
+        if rank:
+            return
         best = None
         if not self.path:
             if saved and (saved.path.parent / 'best.npz').is_file():
@@ -118,11 +154,24 @@ class Folder:
         with terminal.replacing(self.path / 'log.jsonl') as file:
             file.writelines(json.dumps(entry).encode() + b'\n' for entry in self.log)
 
-    def add(self, entry):
-        """Adds an epoch (dict) to the log."""
-        self.log.append(entry)
+    def save(self, trained, entry, rank):
+        """Writes the checkpoints of a training (Checkpoint), its log and curve.
+
+        entry: the epoch that ends here, for the log (dict), or None inside an epoch; only the
+        process of rank 0 writes. OSError if it cannot; the old files stay whole then.
+        """
+        if rank:
+            return
         self.path.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
-        self.write_log()
+        if entry:  # the log first: what it has too much is cut when the run goes on
+            self.log.append(entry)
+            self.write_log()
+            if trained.best_epoch == trained.epoch:
+                best = dataclasses.replace(trained, training={})
+                checkpoint.save(self.path / 'best.npz', best)
+        checkpoint.save(self.path / 'last.npz', trained)
+        if entry:
+            self.draw()
 
     def draw(self):
         """Draws the losses of the log as loss.png."""
