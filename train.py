@@ -40,6 +40,7 @@ from rnn import CELLS, RNN
 from support import checkpoint, data, evaluation, fused, music, parallel, run
 from support import text as corpus
 from support.checkpoint import Checkpoint
+from support.options import check, merge
 from support.progress import Progress
 from support.terminal import number
 
@@ -64,9 +65,7 @@ RUN = {
     'transpose': None,
 }
 TRAINING = {  # What may change.
-    'corpus': None,
-    'midi': None,
-    'encoding': None,
+    **dict.fromkeys(('corpus', 'midi', 'encoding')),
     'epoch': 40,  # The words are well known then, the article's "well converged": perplexity 16.
     # The article's. Less validates better (0.3: 249, 0.2: 228, none: 211), but such models stumble
     # over a start word that they read with a fresh state, and that is how generate.py begins.
@@ -87,14 +86,13 @@ OPTIMIZERS = {  # With the name of their learning rate and a good value of it.
     'rmsprop': (chainer.optimizers.RMSprop, 'lr', 0.002),  # As in char-rnn.
     'sgd': (chainer.optimizers.SGD, 'lr', 1.0),  # Zaremba et al. 2014, and Chainer's ptb example.
 }
-AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
 
 
 # fmt: off
 def options():
     """The argparse.ArgumentParser. What is not on the command line is not in its result."""
     parser = argparse.ArgumentParser(
-        prog='train.py', description="Trains the article's network on a text, or on music.",
+        prog='train.py', description="Trains the article's network on a text or on music.",
         epilog='A run that goes on (--resume) keeps its options, except those given anew.',
         argument_default=argparse.SUPPRESS)
 
@@ -114,94 +112,60 @@ def options():
 
 
 def data_options(option):
-    option('--corpus', 'a text: a file, a folder of .txt, a .zip, or an http(s) address of one; a bare '
-           'name is also looked up in data/', metavar='SOURCE')
-    option('--midi', 'or music: .mid files, or folders of them; a bare name is also looked up in data/',
+    option('--corpus', 'a text: a file, a folder of .txt, a .zip or the http(s) address of one; a '
+           'bare name is also looked up in data/', metavar='SOURCE')
+    option('--midi', 'music: .mid files or folders of them; bare names are also looked up in data/',
            metavar='FILE', nargs='+')
     option('--level', 'what a word is: a word or a character', choices=('word', 'char'))
     option('--encoding', 'encoding of the text (default: UTF-8, else Shift_JIS)')
     option('--min-count', 'rarer words become <unk>; 2 or 3 for a large text', number(int, 1), 'N')
-    option('--vocab-size', 'only the N most frequent words are kept, others become <unk>; 0: all; '
-           '20000 for a library', number(int, 0), 'N')
-    option('--track', 'the track of each MIDI file, counted from 0, or all, merged (default: the one '
+    option('--vocab-size', 'only the N most frequent words are kept, others become <unk>; 0 keeps '
+           'all; 20000 for a library', number(int, 0), 'N')
+    option('--track', 'track of each MIDI file, counted from 0, or all, merged (default: the one '
            'with most notes)', music.track_option, 'N')
-    option('--events', 'what becomes a word: notes, or performance, with programs, controllers, pedals '
-           'and pitch bends', choices=tuple(music.EVENTS))
-    option('--transpose', 'learn music in transpositions by A to B semitones, too; an epoch takes as '
-           'many times longer', number(int, -127, 127), ('A', 'B'), nargs=2)
+    option('--events', 'what becomes a word: notes, or performance, which also has programs, '
+           'controllers, pedals and pitch bends', choices=tuple(music.EVENTS))
+    option('--transpose', 'learn music also transposed by A to B semitones; an epoch takes as many '
+           'times longer', number(int, -127, 127), ('A', 'B'), nargs=2)
     option('--val-frac', 'last part, kept for validation', number(float, 0, 0.9), 'F')
     option('--valid', 'text or music for validation, instead of the last part', metavar='SOURCE')
-    option('--test', 'text or music to test the trained model on: prints loss, perplexity and bits per '
-           'character; once all epochs are done, --resume only tests', metavar='SOURCE')
+    option('--test', 'text or music to test the trained model on: prints loss, perplexity and bits '
+           'per character; --resume only tests if all epochs are done', metavar='SOURCE')
 
 
 def training_options(network, option, start):
-    network('--unit', 'width of the embedding and of all layers; 128 for speed, 512 for a whole shelf',
-            number(int, 1), 'N', ['-u'])
+    network('--unit', 'width of the embedding and of all layers; 128 for speed, 512 for a whole '
+            'shelf', number(int, 1), 'N', ['-u'])
     network('--layer', 'recurrent layers', number(int, 1, 99), 'N')
     network('--cell', 'LSTMs or, in the slow loop, GRUs or the plain h = tanh(W_hh h + W_xh x)',
             choices=CELLS)
     option('--epoch', 'times to read the text', number(int, 1), 'N', ['-e'])
-    option('--batchsize', 'mini-batch: parallel streams; more are faster, fewer learn more in an epoch',
-           number(int, 1), 'B', ['-b'])
-    option('--bproplen', 'words of a window: how far errors flow back (truncated BPTT); 50 to 100 for '
-           'characters', number(int, 1), 'T', ['-l'])
-    option('--dropout', 'share of the projections left out; 0.2 for the best validation, 0 for a few '
-           'lines', number(float, 0, 0.99), 'P')
-    option('--gradclip', 'gradient clipping: the largest global norm', number(float, 0), 'NORM', ['-c'])
+    option('--batchsize', 'mini-batch: parallel streams; more are faster, fewer learn more in an '
+           'epoch', number(int, 1), 'B', ['-b'])
+    option('--bproplen', 'words of a window: how far errors flow back (truncated BPTT); 50 to 100 '
+           'for characters', number(int, 1), 'T', ['-l'])
+    option('--dropout', 'share of the projections left out; 0.2 for the best validation, 0 for a '
+           'few lines', number(float, 0, 0.99), 'P')
+    option('--gradclip', 'gradient clipping: largest global norm', number(float, 0), 'NORM', ['-c'])
     option('--optimizer', 'what makes an update of the gradients', choices=OPTIMIZERS)
     option('--lr', 'learning rate; 0.001 if the loss jumps (default: 0.002; of sgd 1)',
            number(float, 0), 'A')
-    option('--lr-decay', 'factor of the learning rate after an epoch without better validation; 0.5 is '
-           'usual', number(float, 0, 1), 'F')
-    option('--weight-decay', 'share of the weights lost in an update, times the learning rate',
-           number(float, 0), 'R')
-    option('--patience', 'stop after N epochs without better validation; 0: never', number(int, 0), 'N')
+    option('--lr-decay', 'factor of the learning rate after an epoch without better validation; '
+           '0.5 is usual', number(float, 0, 1), 'F')
+    option('--weight-decay', 'share of the weights that an update takes away, times the learning '
+           'rate', number(float, 0), 'R')
+    option('--patience', 'stop after N epochs without better validation; 0: never',
+           number(int, 0), 'N')
     option('--stepwise', "the article's loop, word by word: the same network, two to four times as "
            'slow', action=argparse.BooleanOptionalAction)
     option('--seed', 'same seed, same machine, same result', number(int, 0, 2**32 - 1), 'N')
     start('--gpu', 'GPU to use, 0 for the first; -1: the CPU', int, 'ID')
     start('--mpi', 'train in all processes that mpiexec has started', action='store_true')
-    start('--sample-every', "epochs between samples of the model's writing; 0: none", number(int, 0), 'N')
+    start('--sample-every', 'epochs between samples of its writing; 0: none', number(int, 0), 'N')
     start('--out', 'where the run is kept (default: result/NAME)', metavar='FOLDER', short=['-o'])
-    start('--resume', 'go on with a run, its folder or last.npz (default: that of --out or --corpus, '
-          'else the newest)', metavar='PATH', short=['-r'], nargs='?', const='')
+    start('--resume', 'go on with a run: its folder or last.npz (default: that of --out or '
+          '--corpus, else the newest)', metavar='PATH', short=['-r'], nargs='?', const='')
 # fmt: on
-
-
-def check(parser, args, given, saved, processes):
-    """Refuses options that do not go together, or cannot change now: a line, and exit code 2."""
-    for name in RUN if saved else ():
-        if name in given and given[name] != saved.options[name]:
-            old = f'{saved.options[name]} in {saved.path}'
-            parser.error(f'--{name.replace("_", "-")} is {old} and cannot change now')
-    if not args.corpus and not args.midi:
-        parser.error('what shall it learn? for instance --corpus holmes.txt or --midi track1.mid')
-    if args.corpus and args.midi:
-        parser.error('--corpus or --midi: one of the two' + (' is in that run' if saved else ''))
-    for name in ('corpus', 'valid', 'test'):
-        if getattr(args, name) == '':
-            parser.error(f'--{name} is empty')
-    for name in ('track', 'events', 'transpose') if args.corpus else ('level', 'encoding'):
-        if name in given:
-            parser.error(f'--{name} is for --{"midi" if args.corpus else "corpus"}')
-    if args.batchsize % processes:
-        parser.error(f'--batchsize {args.batchsize} is not a multiple of {processes} processes')
-    args.lr = OPTIMIZERS[args.optimizer][2] if args.lr is None else args.lr
-
-
-def read(args, saved):
-    """Reads and describes what is learned: a data.Data. CorpusError if `saved` learned another."""
-    if saved:  # before anything is read or fetched that the old run names
-        source = args.corpus or ' '.join(args.midi)
-        print(f'going on with {saved.path} after epoch {saved.epoch}, which learned from {source}')
-    learned = data.load(args)
-    print(*learned.remarks, learned.describe(), sep='\n')
-    if saved and (saved.vocabulary, saved.crc) != (learned.vocabulary, learned.crc):
-        raise corpus.CorpusError(f'{learned.source}: not what {saved.path} was trained on')
-    if learned.validation is None and (args.patience or args.lr_decay < 1):
-        print('without validation --patience and --lr-decay do nothing', file=sys.stderr)
-    return learned
 
 
 @terminal.reporting(
@@ -219,29 +183,33 @@ def main(argv=None):
         comm = stack.enter_context(parallel.processes('--mpi' in argv))
         folder = stack.enter_context(run.Folder())
         parser = options()
-        given = parser.parse_args(argv)
-        args, saved = parallel.together(comm, lambda: run.merge(DEFAULTS, given, folder, comm.rank))
-        check(parser, args, vars(given), saved, comm.size)
-        learned = parallel.together(comm, lambda: read(args, saved))
+        given = vars(parser.parse_args(argv))
+        args, saved = parallel.together(comm, lambda: merge(DEFAULTS, given, folder, comm.rank))
+        check(parser, RUN, args, given, saved, comm.size)
+        learned = parallel.together(comm, lambda: data.load(args, saved))
+        print(*learned.remarks, sep='\n')
+        stopped, last = 0, args.out / 'last.npz'
         if saved and is_done(saved, args):
-            option = '--epoch' if saved.epoch >= args.epoch else '--patience'
+            option, last = '--epoch' if saved.epoch >= args.epoch else '--patience', saved.path
             print(f'{saved.epoch} epochs are done already; a larger {option} goes on')
-            code, last = 0, saved.path
         else:
             with parallel.ending_all(comm), run.explained(args):
-                code = train(args, learned, saved, folder, comm)
-            last = args.out / 'last.npz'
-        if args.test and not code and not comm.rank:
+                stopped = train(args, learned, saved, folder, comm)
+        if stopped:
+            print(f'stopped; --resume goes on from {last}', file=sys.stderr)
+            return 128 + stopped
+        if args.test and not comm.rank:
             for path in (last, last.with_name('best.npz')):
                 if path.exists():
                     evaluation.test(path, learned.test, evaluate, args)
-        return code
+        return 0
 
 
 def train(args, learned, saved, folder, comm):
-    """The article's loop. Returns the exit code: 0, or 128 and the number of a signal.
+    """The article's loop; returns the number of the signal that stopped it, or 0.
 
-    args: the options; learned: data.Data; saved: the Checkpoint to go on from, or None.
+    args: the options; learned: data.Data; saved: the Checkpoint to go on from, or None;
+    folder: run.Folder; comm: the processes that train together.
     """
     # Init model
     numpy.random.seed(args.seed)
@@ -256,14 +224,14 @@ def train(args, learned, saved, folder, comm):
     windows = -(-x_streams.shape[1] // args.bproplen)  # of an epoch
     mine = parallel.share(comm, batchsize)  # the streams of this process
     model.initialize_state(mine.stop - mine.start)
-    about = {name: getattr(learned, name) for name in checkpoint.ABOUT}
-    trained = Checkpoint(model, **about)
+    trained = Checkpoint(model, **learned.about())
     sums = checkpoint.resume(trained, saved, optimizer, batchsize, comm)
     comm = parallel.join(comm, model, [learned.crc, x_streams.size, optimizer.t])
     folder.open(args.out, saved, comm.rank)
+    print(f'{model.count_params():,} parameters;', learned.shares(batchsize, args, comm.size))
     begun = trained.epoch * x_streams.size + int(sums[2]) * batchsize
-    progress = Progress(args.epoch, x_streams.size, begun, sums, folder.elapsed())
     stopped = 0
+    progress = Progress(args.epoch, x_streams.size, begun, sums, folder.elapsed())
     with run.Stop() as stop, progress:
         while not stopped and not is_done(trained, args):
             # Prepare mini batch
@@ -286,20 +254,16 @@ def train(args, learned, saved, folder, comm):
             # Progress, validation, checkpoints
             means = parallel.mean(comm, [float(accum_loss.array), float(accum_accuracy)])
             progress.add(*means, len(x), len(x) * batchsize, optimizer.t)
-            stopped, is_due = parallel.highest(comm, [stop.signal, progress.is_due(AUTOSAVE)])
+            stopped, is_due = parallel.highest(comm, [stop.signal, progress.is_due()])
             entry = None
             if window + 1 == windows:
                 entry = end_epoch(trained, learned, optimizer, progress, args, comm)
             if entry or stopped or is_due:
                 trained.options = {name: getattr(args, name) for name in (*RUN, *TRAINING)}
-                trained.training = checkpoint.training_state(model, optimizer, progress.sums, comm)
-                folder.save(trained, entry, comm.rank)
+                folder.save(trained, optimizer, progress.sums, entry, comm)
                 progress.saved()
-    if stopped:
-        print(f'stopped; --resume goes on from {args.out / "last.npz"}', file=sys.stderr)
-        return 128 + stopped
     print(f'epoch {trained.epoch} of {args.epoch} done; the run is in {args.out}')
-    return 0
+    return stopped
 
 
 def is_done(trained, args):
@@ -310,7 +274,8 @@ def is_done(trained, args):
 
 def setup_optimizer(model, args):
     """The optimizer (chainer.Optimizer) of the model, with gradient clipping and weight decay."""
-    kind, learning_rate, _ = OPTIMIZERS[args.optimizer]
+    kind, learning_rate, usual = OPTIMIZERS[args.optimizer]
+    args.lr = usual if args.lr is None else args.lr
     optimizer = kind(args.lr)
     optimizer.setup(model)
     optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
@@ -382,7 +347,7 @@ def evaluate(model, ids, args, comm=parallel.ALONE):
 
 
 def end_epoch(trained, learned, optimizer, progress, args, comm):
-    """Validates, lowers the learning rate, writes a sample; returns the epoch for the log (dict)."""
+    """Validates, lowers the learning rate, shows a sample; the epoch's entry (dict) of the log."""
     trained.epoch += 1
     entry = {'epoch': trained.epoch, 'iteration': optimizer.t, **progress.end_epoch()}
     if learned.validation is not None:
@@ -402,10 +367,9 @@ def end_epoch(trained, learned, optimizer, progress, args, comm):
         elif name in entry:
             entry[short + 'perplexity'] = math.exp(min(entry[name], 700))  # exp(710) overflows
     progress.show(entry)
-    if args.sample_every and trained.epoch % args.sample_every == 0 and not comm.rank:
-        progress.say(
-            f'--- after epoch {trained.epoch} it writes ---\n{sample(trained, seed=trained.epoch)}---'
-        )
+    if args.sample_every and trained.epoch % args.sample_every == 0:
+        text = sample(trained, seed=trained.epoch)
+        progress.say(f'--- after epoch {trained.epoch} it writes ---\n{text}---')
     return entry
 
 

@@ -37,31 +37,60 @@ class Data:
     test: list | None  # of str: the words of --test
     remarks: list  # of str, one line each: what the user should know
 
-    def describe(self):
-        """Its size in a line (str), and a second line if it is music that hardly repeats."""
-        n = len(self.ids) + (len(self.validation) - 1 if self.validation is not None else 0)
-        ratio = len(self.vocabulary) / n
-        line = f'{self.source}: {n:,} tokens, {len(self.vocabulary):,} types, '
-        line += f'{ratio:.3f} types per token'
-        if self.kind == 'text':
-            return f'{line}, cut by {self.tokenizer}'
-        if ratio <= IRREGULAR:
-            return line
-        return (
-            f'{line}\nso many different words can only be learned by heart; --events notes, '
-            'another --track, a score instead of a recording, or several files have more in common'
-        )
+    def about(self):
+        """What generate.py and --resume have to know, fields of a Checkpoint (dict)."""
+        fields = ('kind', 'vocabulary', 'tokenizer', 'setup', 'crc')
+        return {name: getattr(self, name) for name in fields}
+
+    def shares(self, batchsize, args, processes):
+        """How many words are learned and validated, and in how many streams: a line (str)."""
+        words = (len(self.ids) - 1) // batchsize * batchsize
+        line = f'{words:,} words to learn, in {batchsize} streams'
+        if batchsize < args.batchsize:
+            line += f' (a small text: not {args.batchsize})'
+        if processes > 1:
+            line += f' of {processes} processes'
+        return f'{line}; {len(self.validation) - 1 if self.validation is not None else 0:,} to validate'
 
 
-def load(args):
+def load(args, saved):
     """Reads what train.py's options (argparse.Namespace) name: a Data.
 
-    CorpusError or MusicError, in one line, if it cannot be had, cannot be read, or is too short.
+    saved: the Checkpoint of a run that goes on, or None. CorpusError or MusicError, in one line,
+    if it cannot be had, cannot be read, is too short, or is not what that run has learned.
     """
     if args.midi:
-        return _load_music(args)
-    if corpus.is_folder(args.corpus):
-        return _load_folder(args)
+        learned = _load_music(args)
+    elif corpus.is_folder(args.corpus):
+        learned = _load_folder(args)
+    else:
+        learned = _load_text(args)
+    if saved and (saved.vocabulary, saved.crc) != (learned.vocabulary, learned.crc):
+        raise corpus.CorpusError(f'{learned.source}: not what {saved.path} was trained on')
+    learned.remarks += _description(learned)
+    if learned.validation is None and (args.patience or args.lr_decay < 1):
+        learned.remarks.append('without validation --patience and --lr-decay do nothing')
+    return learned
+
+
+def _description(learned):
+    """The size of what is learned, and a warning of music that hardly repeats: lines (list)."""
+    n = len(learned.ids) + (0 if learned.validation is None else len(learned.validation) - 1)
+    ratio = len(learned.vocabulary) / n
+    line = f'{learned.source}: {n:,} tokens, {len(learned.vocabulary):,} types, '
+    line += f'{ratio:.3f} types per token'
+    if learned.kind == 'text':
+        return [f'{line}, cut by {learned.tokenizer}']
+    if ratio <= IRREGULAR:
+        return [line]
+    warning = (
+        'so many different words can only be learned by heart; --events notes, another --track, '
+        'a score instead of a recording, or several files have more in common'
+    )
+    return [line, warning]
+
+
+def _load_text(args):
     learned = corpus.read(args.corpus, args.encoding)
     tokenizer = corpus.choose_cut(learned, args.level)
     words = corpus.split_text(learned, tokenizer)
@@ -124,7 +153,7 @@ def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks):
     n_train = len(ids) - n_val
     if n_train < 2:
         raise corpus.CorpusError(
-            f'{source}: {n_train} word to learn from; it takes 2, and some thousands to learn something'
+            f'{source}: {n_train} word to learn from; it takes 2, and a book to learn much'
         )
     validation = ids[n_train - 1 :] if n_val else None
     # cannot be read? It is better to know now than after hours

@@ -10,13 +10,10 @@
 Nothing here knows the network.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import itertools
 import json
-import os
-import pathlib
 import signal
 import sys
 import warnings
@@ -25,55 +22,9 @@ import filelock
 import matplotlib.figure
 
 from support import checkpoint, terminal
-from support import text as corpus
 
 FILES = ('last.npz', 'best.npz', 'log.jsonl', 'loss.png')
 SIGNALS = {'SIGINT', 'SIGTERM', 'SIGHUP'} & {number.name for number in signal.Signals}
-
-
-def merge(defaults, given, folder, rank):
-    """The options (argparse.Namespace) and, with --resume, the Checkpoint to go on from, or None.
-
-    The defaults (dict), replaced by what the old run has saved, replaced by what is given now (an
-    argparse.Namespace). The first process locks the folder before it reads a run that goes on
-    there: no other training can change it then. CheckpointError if there is none, or a bad one.
-    """
-    given, saved = vars(given), None
-    if 'resume' in given:
-        path = _path_to_resume(given)
-        given.setdefault('out', path.parent)
-        if (
-            not rank
-            and path.is_file()
-            and os.path.realpath(given['out']) == str(path.parent.resolve())
-        ):
-            folder.lock(path.parent)
-        saved = checkpoint.load(path, training=True)
-        if not saved.options.keys() <= defaults.keys():
-            raise checkpoint.CheckpointError(f'{path}: its options are none of this program')
-    args = argparse.Namespace(**{**defaults, **(saved.options if saved else {}), **given})
-    args.out = pathlib.Path(args.out or _default_out(vars(args)))
-    return args, saved
-
-
-def _default_out(options):
-    """The folder of a run: result/NAME of what it learns (dict of options)."""
-    return f'result/{corpus.name_of(options["corpus"] or (options["midi"] or [""])[0])}'
-
-
-def _path_to_resume(given):
-    """The last.npz (pathlib.Path) that --resume means, by the options (dict) that are given."""
-    if given['resume']:
-        path = pathlib.Path(given['resume'])
-    elif 'out' in given:
-        path = pathlib.Path(given['out'])
-    elif 'corpus' in given or 'midi' in given:
-        path = pathlib.Path(_default_out({'corpus': None, 'midi': None, **given}))
-    else:
-        path = next(iter(checkpoint.runs()), None)
-        if path is None:
-            raise checkpoint.CheckpointError('no run below result/ to resume')
-    return path / 'last.npz' if path.is_dir() else path
 
 
 class Folder:
@@ -154,13 +105,16 @@ class Folder:
         with terminal.replacing(self.path / 'log.jsonl') as file:
             file.writelines(json.dumps(entry).encode() + b'\n' for entry in self.log)
 
-    def save(self, trained, entry, rank):
+    def save(self, trained, optimizer, sums, entry, comm):
         """Writes the checkpoints of a training (Checkpoint), its log and curve.
 
-        entry: the epoch that ends here, for the log (dict), or None inside an epoch; only the
-        process of rank 0 writes. OSError if it cannot; the old files stay whole then.
+        sums: (3,), see checkpoint.training_state; entry: the epoch that ends here, for the log
+        (dict), or None inside an epoch. All processes of comm call it, the first one writes.
+        OSError if it cannot; the old files stay whole then. FloatingPointError if a weight is
+        no finite number: nothing is written.
         """
-        if rank:
+        trained.training = checkpoint.training_state(trained.model, optimizer, sums, comm)
+        if comm.rank:
             return
         self.path.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
         if entry:  # the log first: what it has too much is cut when the run goes on
@@ -252,7 +206,9 @@ def explained(args):
     except FloatingPointError as error:
         advice = 'nothing was saved yet; a smaller --lr may help'
         if last.exists():
-            advice = f'--resume {args.out} goes on from the save before, --lr {args.lr / 4:g} may avoid it'
+            advice = (
+                f'--resume {args.out} goes on from the save before, --lr {args.lr / 4:g} may help'
+            )
         raise FloatingPointError(f'{error}; {advice}') from None
     except KeyboardInterrupt:
         saved = f'--resume goes on from the last save in {args.out}'
