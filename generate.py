@@ -25,10 +25,11 @@ if __name__ == '__main__':
 import numpy
 
 from support import checkpoint
-from support import text as corpus
 from support import modern_chainer
 from support import music
+from support.source import CorpusError, find
 from support.terminal import number
+from support.text import EOS, UNK, detokenize_stream, encode, near_words, tokenize
 from write_midi import write_midi
 
 import chainer
@@ -38,9 +39,7 @@ PRIMER = 16  # words of a --primer that are read
 NEAR = 10  # words that --near lists
 
 
-@terminal.reporting(
-    corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError
-)
+@terminal.reporting(CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError)
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = argparse.ArgumentParser(
@@ -156,8 +155,8 @@ def main(argv=None):
                 else 'it writes with --midi out.mid'
             )
         )
-    if corpus.EOS not in meta['vocabulary']:
-        raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {corpus.EOS}')
+    if EOS not in meta['vocabulary']:
+        raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {EOS}')
     vocabulary = meta['vocabulary']
     start = (start_music if kind == 'music' else start_text)(args, meta)
     if args.stop is not None and args.stop not in vocabulary:
@@ -169,13 +168,13 @@ def main(argv=None):
     length = args.length if args.length is not None else 500 if kind == 'music' else 100
     drawn = generate(
         model,
-        corpus.encode(start or [corpus.EOS], vocabulary),
+        encode(start or [EOS], vocabulary),
         length,
         args.num,
         args.temperature,
         args.top_k,
         args.top_p,
-        forbidden=positions(corpus.UNK, vocabulary),
+        forbidden=positions(UNK, vocabulary),
         rng=numpy.random.RandomState(seed),
     )
     if args.num == 1:
@@ -253,13 +252,13 @@ def nearest(W, i, n):
     return [(int(k), float(cosines[k])) for k in order if k != i][:n]
 
 
-def write_text(start, texts, cut, args):
+def write_text(start, texts, tokenizer, args):
     """Writes the words of texts (lists of str), each after the words `start`, to --out or stdout."""
     pieces = (
         piece
         for n, text in enumerate(texts)
         for piece in itertools.chain(
-            ['\n'] if n else [], written(start, text, cut, args.wakati, args.stop)
+            ['\n'] if n else [], written(start, text, tokenizer, args.wakati, args.stop)
         )
     )
     if args.out:
@@ -300,7 +299,7 @@ def save_music(start, texts, setup, args):
 def piece(words, stop=None):
     """Yields the words up to the end of the piece, which is not one of them, or to the first `stop`."""
     for word in words:
-        if word == corpus.EOS:
+        if word == EOS:
             break
         yield word
         if word == stop:
@@ -367,7 +366,7 @@ def choose_checkpoint(model, best, kind):
 
 def unknown_word(word, vocabulary):
     """The message (one line) for a word that is not in the vocabulary: it offers some that are."""
-    near = corpus.near_words(word, vocabulary)
+    near = near_words(word, vocabulary)
     known = near or [word for word in vocabulary if word.isalpha()][:5] or vocabulary[:5]
     return f'the model does not know {word!r}; it knows {" ".join(known)}'
 
@@ -376,11 +375,11 @@ def start_text(args, meta):
     """The words (list of str) of --start, all of them known; ends with 2 if not."""
     text, vocabulary = ' '.join(args.start), meta['vocabulary']
     known = set(vocabulary)
-    words = [text] if text in known else corpus.split_text(text, meta['cut'])
-    if words and words[-1] == corpus.EOS and text not in known:
+    words = [text] if text in known else tokenize(text, meta['cut'])
+    if words and words[-1] == EOS and text not in known:
         words.pop()
     for word in words:
-        if word not in known or word == corpus.UNK:
+        if word not in known or word == UNK:
             refuse(unknown_word(word, vocabulary))
     return words
 
@@ -390,7 +389,7 @@ def start_music(args, meta):
     vocabulary = meta['vocabulary']
     words = [word for given in args.start for word in given.split()]
     for n, word in enumerate(words):
-        if word not in vocabulary or word in (corpus.EOS, corpus.UNK):
+        if word not in vocabulary or word in (EOS, UNK):
             pitches = music.pitch_words(vocabulary)
             words[n] = pitches.get(music.key_of(word))
             if words[n] is None:
@@ -399,7 +398,7 @@ def start_music(args, meta):
                     f'and its words such as {" ".join([*pitches.values()][:1])}'
                 )
     if args.primer:
-        words = primer(corpus.find(args.primer), meta)
+        words = primer(find(args.primer), meta)
         unknown = [n for n, word in enumerate(words) if word not in vocabulary]
         for n in unknown:
             words[n] = music.nearest(words[n], vocabulary)
@@ -482,18 +481,20 @@ def draw(logits, temperature, top_k, top_p, rng):
     return chosen if order is None else order[numpy.arange(len(order)), chosen]
 
 
-def written(start, new, cut, wakati=False, stop=None):
+def written(start, new, tokenizer, wakati=False, stop=None):
     """Yields the text (str) of the words start + new, word by word, to the first `stop` in new."""
-    last = corpus.EOS
-    for word in start:
-        yield corpus.separator(last, word, cut, wakati) + corpus.surface(word)
-        last = word
-    for word in new:
-        yield corpus.separator(last, word, cut, wakati) + corpus.surface(word)
-        last = word
-        if word == stop:
-            break
-    if last != corpus.EOS:
+
+    def words():
+        yield from start
+        for word in new:
+            yield word
+            if word == stop:
+                break
+
+    text = '\n'
+    for text in detokenize_stream(words(), tokenizer, wakati):
+        yield text
+    if text != '\n':
         yield '\n'
 
 

@@ -48,15 +48,26 @@ from chainer import training
 from chainer.training import extensions, triggers
 
 from support import checkpoint
-from support import text as corpus
 from support import fused
+from support import library
 from support import parallel
 from support import music
+from support.source import CorpusError, find, is_folder, name_of
 from support.terminal import number
+from support.text import (
+    EOS,
+    UNK,
+    choose_tokenizer,
+    detokenize,
+    encode,
+    make_vocabulary,
+    read,
+    tokenize,
+)
 from generate import generate, positions, use_device, written
 from rnn import CELLS, RNN
 
-ENCODED = 'result/encoded'  # where the ids of folders of texts are kept
+LIBRARIES = 'result/encoded'  # where the ids of folders of texts are kept
 FILES = ('last.npz', 'best.npz', 'log', 'loss.png')  # what a run leaves in --out
 OPTIMIZERS = {  # with what they call their step size, and a good one
     'adam': (fused.Adam, 'alpha', 0.002),
@@ -640,7 +651,7 @@ def sane(corpus, midi, transpose, valid):
 
 def default_out(args):
     """The folder of a run: --out, or result/NAME of what is learned."""
-    return pathlib.Path(args.out or f'result/{corpus.name_of(args.corpus or args.midi[0])}')
+    return pathlib.Path(args.out or f'result/{name_of(args.corpus or args.midi[0])}')
 
 
 def old_run(args):
@@ -654,11 +665,7 @@ def old_run(args):
 
 
 @terminal.reporting(
-    corpus.CorpusError,
-    music.MusicError,
-    checkpoint.CheckpointError,
-    parallel.MpiError,
-    FloatingPointError,
+    CorpusError, music.MusicError, checkpoint.CheckpointError, parallel.MpiError, FloatingPointError
 )
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
@@ -724,18 +731,15 @@ def prepare(args, old, comm, lock):
             + (f' and is validated on {args.valid}' if args.valid else '')
         )
     if in_folder(args):
-        ids, notes, n_val = read_folder(args)
-        text_sum, vocabulary, about = (
-            notes['sum'],
-            notes['vocabulary'],
-            {'kind': 'text', 'cut': notes['cut']},
-        )
-        for text in notes['left_out']:
+        texts, n_val = read_folder(args)
+        ids, vocabulary, text_sum = texts.ids, texts.vocabulary, texts.checksum
+        about = {'kind': 'text', 'cut': texts.tokenizer}
+        for text in texts.left_out:
             terminal.complain('train.py', f'left out: {text}')
     else:
         words, n_val, about = read_music(args) if args.midi else read_text(args)
-        vocabulary = corpus.make_vocabulary(words, args.min_count, args.vocab_size)
-        ids = corpus.encode(words, vocabulary)
+        vocabulary = make_vocabulary(words, args.min_count, args.vocab_size)
+        ids = encode(words, vocabulary)
         text_sum = zlib.crc32(ids)
     test_words = (
         words_of(args.test, about, args) if args.test else None
@@ -763,7 +767,7 @@ def prepare(args, old, comm, lock):
     if old:
         model, old_meta, state, path, saved_at = old
         if any(old_meta[key] != meta[key] for key in ('vocabulary', 'text_sum')):
-            raise corpus.CorpusError(f'{source}: not what {path} was trained on')
+            raise CorpusError(f'{source}: not what {path} was trained on')
     else:
         model = RNN(len(vocabulary), args.unit, args.layer, args.cell)
     if comm.intra_size > 1:
@@ -866,12 +870,12 @@ def test(path, words, args):
     use_device(model, args.gpu)
     vocabulary = meta['vocabulary']
     known, total = set(vocabulary), len(words)
-    if corpus.UNK not in known:
+    if UNK not in known:
         words = [word for word in words if word in known]
     if not words:
-        raise corpus.CorpusError(f'{args.test}: the model knows none of its words')
+        raise CorpusError(f'{args.test}: the model knows none of its words')
     unknown = total - len(words) or sum(word not in known for word in words)
-    streams = make_streams(corpus.encode([corpus.EOS, *words], vocabulary), args, repeat=False)
+    streams = make_streams(encode([EOS, *words], vocabulary), args, repeat=False)
     model.initialize_state(streams.batchsize)
     nats = 0
     with chainer.no_backprop_mode(), chainer.using_config('train', False), no_warnings():
@@ -887,14 +891,14 @@ def test(path, words, args):
     if (
         meta['kind'] == 'text'
     ):  # whose? Of what it could name: to say <unk> is easier than to spell the word
-        named = [word for word in words[: streams.size] if word in known and word != corpus.UNK]
-        line += f', {nats / math.log(2) / max(1, len(corpus.join(named, meta["cut"]))):.4f} bits per character'
+        named = [word for word in words[: streams.size] if word in known and word != UNK]
+        line += f', {nats / math.log(2) / max(1, len(detokenize(named, meta["cut"]))):.4f} bits per character'
     print(
         f'{line}; {streams.size:,} words'
         + (
             f'; {unknown:,} more words that it does not know, left out'
             if total > len(words)
-            else f', of which {unknown:,} are {corpus.UNK} to it'
+            else f', of which {unknown:,} are {UNK} to it'
             if unknown
             else ''
         )
@@ -903,35 +907,39 @@ def test(path, words, args):
 
 def read_text(args):
     """The words (list of str) of --corpus, how many of the last validate, and what meta says of them."""
-    text = corpus.read(args.corpus, args.encoding)
-    cut = corpus.choose_cut(text, args.level)
-    return with_validation(corpus.split_text(text, cut), {'kind': 'text', 'cut': cut}, args)
+    text = read(args.corpus, args.encoding)
+    cut = choose_tokenizer(text, args.level)
+    return with_validation(tokenize(text, cut), {'kind': 'text', 'cut': cut}, args)
 
 
 def in_folder(args):
     """Is it a folder of texts that is learned (bool)? CorpusError."""
-    return args.corpus is not None and corpus.is_folder(args.corpus)
+    return args.corpus is not None and is_folder(args.corpus)
 
 
 def read_folder(args):
-    """The ids (numpy.memmap) of the texts of a folder, notes on them (corpus.encode_folder), how many of the last validate."""
-    more = corpus.read(args.valid, args.encoding) if args.valid else ''
-    ids, notes = corpus.encode_folder(
-        args.corpus, more, ENCODED, args.level, args.encoding, args.min_count, args.vocab_size
+    """The texts of a folder (library.Library), how many of the last ids validate."""
+    valid_text = read(args.valid, args.encoding) if args.valid else ''
+    texts = library.encode_folder(
+        args.corpus,
+        valid_text,
+        LIBRARIES,
+        args.level,
+        args.encoding,
+        args.min_count,
+        args.vocab_size,
     )
-    return ids, notes, notes['more'] if args.valid else int(len(ids) * args.val_frac)
+    return texts, texts.n_valid if args.valid else int(len(texts.ids) * args.val_frac)
 
 
 def read_music(args):
     """The same for --midi: EOS stands before, between and after the pieces."""
-    pieces, setup, remarks = music.read(
-        map(corpus.find, args.midi), args.track, args.events or 'notes'
-    )
+    pieces, setup, remarks = music.read(map(find, args.midi), args.track, args.events or 'notes')
     if len(pieces) > 1:
         which = 'the track with most notes' if args.track is None else f'track {args.track}'
         remarks.append(f'{len(pieces)} pieces, of each {which}')
     print(*remarks, sep='\n')
-    words = [corpus.EOS] + in_a_row(pieces)
+    words = [EOS] + in_a_row(pieces)
     words, n_val, about = with_validation(
         words, {'kind': 'music', 'cut': 'space', 'music': setup}, args
     )
@@ -953,9 +961,9 @@ def with_validation(words, about, args):
 def words_of(source, about, args):
     """The words (list of str) of --valid or --test, made as those that are learned; CorpusError, MusicError."""
     if about['kind'] == 'text':
-        return corpus.split_text(corpus.read(source, args.encoding), about['cut'])
+        return tokenize(read(source, args.encoding), about['cut'])
     pieces, _, remarks = music.read(
-        [corpus.find(source)], args.track, args.events or 'notes', about['music']
+        [find(source)], args.track, args.events or 'notes', about['music']
     )
     print(*remarks, sep='\n')
     return in_a_row(pieces)
@@ -963,7 +971,7 @@ def words_of(source, about, args):
 
 def in_a_row(pieces):
     """The words of pieces (lists of str), EOS behind each."""
-    return [word for piece in pieces for word in (*piece, corpus.EOS)]
+    return [word for piece in pieces for word in (*piece, EOS)]
 
 
 def also_transposed(words, low, high):
@@ -973,7 +981,7 @@ def also_transposed(words, low, high):
     """
     pieces = [
         list(piece)
-        for is_end, piece in itertools.groupby(words, lambda word: word == corpus.EOS)
+        for is_end, piece in itertools.groupby(words, lambda word: word == EOS)
         if not is_end
     ]
     moved = [
@@ -982,7 +990,7 @@ def also_transposed(words, low, high):
         if semitones
         for piece in pieces
     ]
-    return [word for piece in moved if piece for word in (corpus.EOS, *piece)] + words
+    return [word for piece in moved if piece for word in (EOS, *piece)] + words
 
 
 def cut_streams(ids, n_val, args, comm):
@@ -993,7 +1001,7 @@ def cut_streams(ids, n_val, args, comm):
     """
     n_train = len(ids) - n_val
     if n_train < 2:
-        raise corpus.CorpusError(
+        raise CorpusError(
             f'{args.corpus or args.midi[0]}: {n_train} word to learn from; it takes 2, '
             'and some thousands to learn something'
         )
@@ -1002,7 +1010,7 @@ def cut_streams(ids, n_val, args, comm):
     if train.batchsize < args.batchsize:
         print(f'a small text: {train.batchsize} streams instead of {args.batchsize}')
     if train.batchsize < comm.size:
-        raise corpus.CorpusError(f'{train.batchsize} streams are too few for {comm.size} processes')
+        raise CorpusError(f'{train.batchsize} streams are too few for {comm.size} processes')
     return train, make_streams(ids[n_train - 1 :], args, repeat=False, comm=comm) if n_val else None
 
 
@@ -1102,12 +1110,12 @@ def make_trainer(updater, val_streams, meta, history, args):
 
     def sample(trainer):
         writer = model.copy()
-        start = [meta['vocabulary'].index(corpus.EOS)]
+        start = [meta['vocabulary'].index(EOS)]
         drawn = generate(
             writer,
             start,
             60,
-            forbidden=positions(corpus.UNK, meta['vocabulary']),
+            forbidden=positions(UNK, meta['vocabulary']),
             rng=numpy.random.RandomState(updater.epoch),
         )
         try:
