@@ -27,6 +27,9 @@ MAX_UNPACKED = 64 << 20  # bytes of all documents of a zip; more is a bomb, or w
 TIMEOUT = 30  # seconds without an answer from an address
 MAX_SECONDS = 600  # until all of its answer is there
 
+# What zipfile raises for a zip that is damaged or encrypted.
+_FAULTS = zipfile.BadZipFile, zlib.error, EOFError, OSError, OverflowError, RuntimeError, ValueError
+
 
 class CorpusError(ValueError):
     """A text cannot be had or cannot be read; the message is one line."""
@@ -127,12 +130,7 @@ def _unzipped(name, data, endings):
                     yield f'{name}/{member.filename}', b''.join(pieces)
     except CorpusError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, OverflowError) as error:
-        raise CorpusError(f'{name}: a damaged zip: {error}') from None
-    except (
-        RuntimeError,
-        ValueError,
-    ) as error:  # zipfile's, for what is encrypted or makes no sense
+    except _FAULTS as error:
         raise CorpusError(f'{name}: a damaged zip: {error}') from None
 
 

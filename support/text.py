@@ -76,7 +76,7 @@ def decode(data, name, encoding=None):
         except UnicodeError as error:
             raise CorpusError(f'{name}: not {candidate}: {error}') from None
         except (LookupError, ValueError):
-            raise CorpusError(f'{candidate!r}: not a text encoding that Python knows') from None
+            raise CorpusError(f'{candidate}: not a text encoding that Python knows') from None
         if encoding is None and candidate in ENCODINGS[1:] and not re.search(_KANA, text):
             break  # German in Latin-1, say, passes for Shift_JIS
         if re.search('[\ud800-\udfff]', text):  # halves of characters, as UTF-7 makes them
