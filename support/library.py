@@ -64,12 +64,8 @@ def encode_folder(
     key = json.dumps([FORMAT, files, zlib.crc32(valid_text.encode()), options])
     digest = hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:16]
     ids_path = store / f'{name_of(folder)[:40]}-{digest}.ids'
-    library = _load(ids_path)
-    if library:
-        return library
     store.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(ids_path.with_suffix('.lock')):
-        # Another process may have made it while this one waited.
+    with filelock.FileLock(ids_path.with_suffix('.lock')):  # one process makes it, others wait
         return _load(ids_path) or _make(ids_path, folder, paths, valid_text, *options)
 
 

@@ -68,6 +68,10 @@ def test_aozora_layout_is_removed():
         ('〔譯〕游惰《いうだ》を認めて', '〔譯〕游惰を認めて'),
         ('［＃ここから大見出し］\n上\n先生と私\n［＃ここで大見出し終わり］\n私は', '私は'),
         ('［＃大見出し］第一部［＃大見出し終わり］\n私は', '私は'),
+        (
+            '［＃大見出し］上［＃大見出し終わり］\n私は\n［＃大見出し］下［＃大見出し終わり］\nあなたは',
+            '私は\nあなたは',
+        ),
         ('題［＃「題」は同行小見出し］　本文は残る', '　本文は残る'),
         (
             '　　　　　　　一\n\n　第二章　氷原\n\n第三章\n\n　私は三人を見た。',
@@ -103,6 +107,12 @@ def test_several_works_in_one_file():
     assert clean(text) == (
         clean(AOZORA) + '　二つ目の本文。\n' + clean(AOZORA).replace('損をした', '得をした')
     )
+
+
+def test_a_work_may_begin_with_a_heading_though_no_blank_line_ends_the_one_before():
+    works = in_layout('前') + in_layout('一\n\n後')
+    works = works.replace('\n\n\n\n底本', '\n底本').replace(f'{DASHES}\n\n一', f'{DASHES}\n一')
+    assert clean(works) == '前\n後\n'
 
 
 def test_header_in_other_words():

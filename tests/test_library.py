@@ -112,11 +112,13 @@ def test_other_options_make_another_file(library, options):
     assert len(files()) == 2 and before.items() <= files().items()
 
 
-def test_another_text_makes_another_file(library):
+def test_other_texts_make_another_file(library):
     encode_folder('library')
     pathlib.Path('library/e.txt').write_text('鳥。\n', encoding='utf-8')
     assert encode_folder('library').ids.tolist() == expected(library + '鳥。\n')[0].tolist()
-    assert len(files()) == 2
+    pathlib.Path('library/e.txt').write_text('鳥と犬。\n', encoding='utf-8')
+    assert encode_folder('library').ids.tolist() == expected(library + '鳥と犬。\n')[0].tolist()
+    assert len(files()) == 3
 
 
 @pytest.mark.parametrize(
