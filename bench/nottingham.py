@@ -26,8 +26,8 @@ import chainer
 import numpy
 
 from support import checkpoint
-from support import text as corpus
 from support import music
+from support.text import EOS, encode, make_vocabulary
 from rnn import RNN
 
 ORDER = 5
@@ -48,7 +48,7 @@ def split(paths):
 
 def flat(tunes):
     """One list of words, EOS before, between and after the tunes."""
-    return [corpus.EOS] + [word for tune in tunes for word in (*tune, corpus.EOS)]
+    return [EOS] + [word for tune in tunes for word in (*tune, EOS)]
 
 
 class NGrams:
@@ -149,9 +149,9 @@ def main():
     )
     plain, validation, test = flat(learned), flat(validation), flat(test)
     learned = train.also_transposed(plain, *args.transpose) if args.transpose else plain
-    vocabulary = corpus.make_vocabulary(learned, args.min_count)
+    vocabulary = make_vocabulary(learned, args.min_count)
     plain, learned, validation, test = (
-        corpus.encode(words, vocabulary) for words in (plain, learned, validation, test)
+        encode(words, vocabulary) for words in (plain, learned, validation, test)
     )
     print(
         f'{len(learned):,}, {len(validation):,} and {len(test):,} words, {len(vocabulary):,} types'

@@ -29,7 +29,8 @@ import zipfile
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from support import text as corpus  # noqa: E402
+from support.text import CorpusError, choose_tokenizer, detokenize, encode  # noqa: E402
+from support.text import make_vocabulary, read, tokenize  # noqa: E402
 import generate  # noqa: E402
 from support import music  # noqa: E402
 import read_midi  # noqa: E402
@@ -177,16 +178,16 @@ def feed_text(raw):
         file.write(raw)
         file.flush()
         try:
-            text = corpus.read(file.name)
-        except corpus.CorpusError as error:
+            text = read(file.name)
+        except CorpusError as error:
             assert '\n' not in str(error), 'more than a line'
             return 'refused'
     for level in ('word', 'char'):
-        cut = corpus.choose_cut(text, level)
-        words = corpus.split_text(text, cut)
-        ids = corpus.encode(words, corpus.make_vocabulary(words, 2))
+        tokenizer = choose_tokenizer(text, level)
+        words = tokenize(text, tokenizer)
+        ids = encode(words, make_vocabulary(words, 2))
         assert len(ids) == len(words) and all(words)
-        back = corpus.join(words, cut)
+        back = detokenize(words, tokenizer)
         assert level == 'word' or back == text, 'other characters'
     return 'read'
 

@@ -638,7 +638,7 @@ def test_drums_alone_are_silent_without_fluidsynth(folder):
 
 
 def test_track1_is_what_its_script_makes(folder):
-    from support.text import DATA
+    from support.source import DATA
 
     script = (DATA / 'make_track1.py').read_text(encoding='utf-8')
     (folder / 'data').mkdir()
