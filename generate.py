@@ -28,8 +28,10 @@ from support import checkpoint
 from support import text as corpus
 from support import modern_chainer
 from support import music
+from support import sound
 from support.terminal import number
-from write_midi import write_midi
+import read_midi
+from write_midi import to_data, write_midi
 
 import chainer
 from chainer.backends import cuda
@@ -39,7 +41,7 @@ NEAR = 10  # words that --near lists
 
 
 @terminal.reporting(
-    corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError
+    corpus.CorpusError, read_midi.MusicError, checkpoint.CheckpointError, FloatingPointError
 )
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
@@ -275,8 +277,9 @@ def save_music(start, texts, setup, args):
 
     Returns the exit code: 1 if there is a piece without a note, which is left out.
     """
-    pieces = [music.to_data([*start, *piece(text, args.stop)], setup) for text in texts]
-    silent = [n for n, data in enumerate(pieces, 1) if not any(music.note_counts(data))]
+    setup = read_midi.Setup.from_dict(setup)
+    pieces = [to_data([*start, *piece(text, args.stop)], setup) for text in texts]
+    silent = [n for n, data in enumerate(pieces, 1) if not any(read_midi.note_counts(data))]
     for n in silent:
         print(
             f'generate.py: the model ended piece {n} before its first note; try another --seed or a larger --length',
@@ -284,8 +287,8 @@ def save_music(start, texts, setup, args):
         )
     for name, write in (
         (args.midi, write_midi),
-        (args.wav, music.write_wav),
-        (args.plot, music.write_png),
+        (args.wav, sound.write_wav),
+        (args.plot, sound.write_png),
     ):
         for n, data in enumerate(pieces, 1):
             if name is not None and n not in silent:
@@ -293,7 +296,7 @@ def save_music(start, texts, setup, args):
                 if len(pieces) > 1:
                     path = path.with_stem(f'{path.stem}-{n}')
                 write(data, path)
-                print(f'{path}: {music.note_counts(data)[0]} notes', file=sys.stderr)
+                print(f'{path}: {read_midi.note_counts(data)[0]} notes', file=sys.stderr)
     return 1 if silent else 0
 
 
@@ -392,17 +395,17 @@ def start_music(args, meta):
     for n, word in enumerate(words):
         if word not in vocabulary or word in (corpus.EOS, corpus.UNK):
             pitches = music.pitch_words(vocabulary)
-            words[n] = pitches.get(music.key_of(word))
+            words[n] = pitches.get(music.pitch_key(word))
             if words[n] is None:
                 refuse(
-                    f'the model knows no {word!r}; its notes are {" ".join(map(music.name_of, pitches))}, '
+                    f'the model knows no {word!r}; its notes are {" ".join(map(music.pitch_name, pitches))}, '
                     f'and its words such as {" ".join([*pitches.values()][:1])}'
                 )
     if args.primer:
         words = primer(corpus.find(args.primer), meta)
         unknown = [n for n, word in enumerate(words) if word not in vocabulary]
         for n in unknown:
-            words[n] = music.nearest(words[n], vocabulary)
+            words[n] = music.nearest_word(words[n], vocabulary)
         if unknown:
             print(
                 f'{len(unknown)} of the first {len(words)} words of {args.primer} are new to the model: '
@@ -415,13 +418,14 @@ def start_music(args, meta):
 def primer(path, meta):
     """The first words (list of str) of a MIDI file, made as those that the model learned."""
     track, events = meta['options'].get('track'), meta['options'].get('events')
-    events = events if events in (*music.EVENTS,) else 'notes'
+    events = events if events in (*read_midi.EVENTS,) else 'notes'
     track = track if type(track) is int or track == 'all' else None
+    setup = read_midi.Setup.from_dict(meta['music'])
     for chosen in (track, None):  # a file without that track has another one
         try:
-            pieces, _, _ = music.read([path], chosen, events, meta['music'])
+            pieces = music.read([path], chosen, events, setup).pieces
             break
-        except music.MusicError:
+        except read_midi.MusicError:
             if chosen is None:
                 raise
     return pieces[0][:PRIMER]

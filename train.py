@@ -22,6 +22,7 @@ How the text becomes parallel streams, batchsize 3 and bproplen 4 for instance:
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import itertools
 import json
@@ -33,6 +34,7 @@ import time
 import warnings
 import zlib
 
+import read_midi
 from support import terminal
 
 if __name__ == '__main__':
@@ -485,14 +487,14 @@ def parse(argv):
     # One voice is what the article learnt, and the one with most notes is seldom a bad one.
     parser.add_argument(
         '--track',
-        type=music.track_option,
+        type=read_midi.track_option,
         metavar='N',
         help='track to learn of each MIDI file, counted from 0, or all, merged '
         '(default: the one with most notes)',
     )
     parser.add_argument(
         '--events',
-        choices=music.EVENTS,
+        choices=read_midi.EVENTS,
         help='what becomes a word: notes, or performance, which also has programs, '
         'controllers, pedals and pitch bends (default: notes)',
     )
@@ -655,7 +657,7 @@ def old_run(args):
 
 @terminal.reporting(
     corpus.CorpusError,
-    music.MusicError,
+    read_midi.MusicError,
     checkpoint.CheckpointError,
     parallel.MpiError,
     FloatingPointError,
@@ -745,7 +747,7 @@ def prepare(args, old, comm, lock):
         f'{source}: {len(ids):,} tokens, {len(vocabulary):,} types, {ratio:.3f} types per token'
         + (f', cut by {about["cut"]}' if args.corpus else '')
     )
-    if args.midi and ratio > music.IRREGULAR:
+    if args.midi and ratio > music.MAX_TYPES_PER_TOKEN:
         print(
             'so many different words can only be learnt by heart; '
             + ('--events notes, ' if args.events == 'performance' else '')
@@ -924,20 +926,21 @@ def read_folder(args):
 
 def read_music(args):
     """The same for --midi: EOS stands before, between and after the pieces."""
-    pieces, setup, remarks = music.read(
-        map(corpus.find, args.midi), args.track, args.events or 'notes'
-    )
+    collection = music.read(map(corpus.find, args.midi), args.track, args.events or 'notes')
+    pieces, remarks = collection.pieces, collection.remarks
     if len(pieces) > 1:
         which = 'the track with most notes' if args.track is None else f'track {args.track}'
         remarks.append(f'{len(pieces)} pieces, of each {which}')
     print(*remarks, sep='\n')
     words = [corpus.EOS] + in_a_row(pieces)
     words, n_val, about = with_validation(
-        words, {'kind': 'music', 'cut': 'space', 'music': setup}, args
+        words,
+        {'kind': 'music', 'cut': 'space', 'music': dataclasses.asdict(collection.setup)},
+        args,
     )
     if args.transpose:  # only what is learned, so that validation hears nothing twice
         n_train = len(words) - n_val
-        words = also_transposed(words[:n_train], *args.transpose) + words[n_train:]
+        words = music.also_transposed(words[:n_train], *args.transpose) + words[n_train:]
         print(f'transposed: {len(words) - n_val:,} words to learn instead of {n_train:,}')
     return words, n_val, about
 
@@ -954,35 +957,15 @@ def words_of(source, about, args):
     """The words (list of str) of --valid or --test, made as those that are learned; CorpusError, MusicError."""
     if about['kind'] == 'text':
         return corpus.split_text(corpus.read(source, args.encoding), about['cut'])
-    pieces, _, remarks = music.read(
-        [corpus.find(source)], args.track, args.events or 'notes', about['music']
-    )
-    print(*remarks, sep='\n')
-    return in_a_row(pieces)
+    setup = read_midi.Setup.from_dict(about['music'])
+    collection = music.read([corpus.find(source)], args.track, args.events or 'notes', setup)
+    print(*collection.remarks, sep='\n')
+    return in_a_row(collection.pieces)
 
 
 def in_a_row(pieces):
     """The words of pieces (lists of str), EOS behind each."""
     return [word for piece in pieces for word in (*piece, corpus.EOS)]
-
-
-def also_transposed(words, low, high):
-    """The words of pieces, EOS between them, after all their transpositions by low to high semitones.
-
-    A last piece that is cut (the rest of it is for validation) is cut in its transpositions, too.
-    """
-    pieces = [
-        list(piece)
-        for is_end, piece in itertools.groupby(words, lambda word: word == corpus.EOS)
-        if not is_end
-    ]
-    moved = [
-        music.transpose(piece, semitones)
-        for semitones in range(min(low, high), max(low, high) + 1)
-        if semitones
-        for piece in pieces
-    ]
-    return [word for piece in moved if piece for word in (corpus.EOS, *piece)] + words
 
 
 def cut_streams(ids, n_val, args, comm):

@@ -14,6 +14,7 @@ import generate
 from support import music
 import train
 import write_midi
+from read_midi import Setup
 from conftest import TINY
 
 RUN = [*TINY, '--epoch', '1']
@@ -27,14 +28,14 @@ def melody(keys, channel=0, velocity=0x50):
     ]
 
 
-SETUP = {'division': '0060', 'events': {'ff51': 'ff51030f4240', 'c0': 'c06b'}}
+SETUP = Setup('0060', {'ff51': 'ff51030f4240', 'c0': 'c06b'})
 
 
 @pytest.fixture
 def tune(folder):
     """tune.mid: 240 notes of five keys, 60 quarters a minute, program 107."""
     keys = numpy.random.RandomState(0).choice([60, 62, 64, 67, 69], 240)
-    write_midi.write_midi(music.to_data(melody(keys), SETUP), 'tune.mid')
+    write_midi.write_midi(write_midi.to_data(melody(keys), SETUP), 'tune.mid')
     return folder / 'tune.mid'
 
 
@@ -46,7 +47,7 @@ def composer(tune):
 
 
 def words_in(path):
-    (words,), setup, _ = music.read([path])
+    (words,) = music.read([path]).pieces
     return words
 
 
@@ -85,7 +86,7 @@ def test_a_bare_name_is_found_in_data(folder, capsys):
 
 
 def test_what_is_learned(tune):
-    write_midi.write_midi(music.to_data(melody([50, 51], 1), SETUP), 'two.mid')
+    write_midi.write_midi(write_midi.to_data(melody([50, 51], 1), SETUP), 'two.mid')
     train.main(['--midi', 'tune.mid', 'two.mid', *RUN, '--val-frac', '0'])
     _, meta = checkpoint.load('result/tune/last.npz')
     assert set(meta['vocabulary']) == {'<eos>', *melody([60, 62, 64, 67, 69]), *melody([50, 51], 1)}
@@ -96,7 +97,7 @@ def test_what_is_learned(tune):
 
 def test_performance(folder, capsys):
     words = ['00_b0_407f', *melody([60] * 30), '00_e0_0040', '00_c0_05'] * 3
-    write_midi.write_midi(music.to_data(words), 'pedal.mid')
+    write_midi.write_midi(write_midi.to_data(words), 'pedal.mid')
     for events, known in (('notes', False), ('performance', True)):
         train.main(['--midi', 'pedal.mid', '--events', events, *RUN, '--out', events])
         _, meta = checkpoint.load(f'{events}/last.npz')
@@ -105,33 +106,6 @@ def test_performance(folder, capsys):
         ['--midi', 'out.mid', '--primer', 'pedal.mid', '--model', 'performance', '--length', '0']
     )
     assert mido.MidiFile('out.mid').tracks[0][1].type == 'control_change'  # after the program
-
-
-def test_transposed_is_only_what_is_learned():
-    words = ['<eos>', *melody([60, 62]), '<eos>', *melody([126]), '<eos>', *melody([64])]
-    assert (
-        train.also_transposed(words, -1, 2)
-        == [
-            '<eos>',
-            *melody([59, 61]),
-            '<eos>',
-            *melody([125]),
-            '<eos>',
-            *melody([63]),
-            '<eos>',
-            *melody([61, 63]),
-            '<eos>',
-            *melody([127]),
-            '<eos>',
-            *melody([65]),
-            '<eos>',
-            *melody([62, 64]),
-            '<eos>',
-            *melody([66]),
-        ]
-        + words
-    )
-    assert train.also_transposed(words, 0, 0) == words
 
 
 def test_validation_hears_nothing_twice(tune, capsys):
@@ -148,7 +122,7 @@ def test_advice_for_a_recording(folder, capsys):
         f'{random.randint(128):02x}_90_{random.randint(40, 80):02x}{random.randint(1, 128):02x}'
         for _ in range(500)
     ]
-    write_midi.write_midi(music.to_data(words), 'live.mid')
+    write_midi.write_midi(write_midi.to_data(words), 'live.mid')
     train.main(['--midi', 'live.mid', *RUN])
     assert 'by heart' in capsys.readouterr().out
 
@@ -156,7 +130,9 @@ def test_advice_for_a_recording(folder, capsys):
 @pytest.mark.parametrize('keys, said', [(9, False), (10, True)])
 def test_advice_begins_at_a_fifth(folder, capsys, keys, said):
     """98 words and two ends, of which 19 or 21 are different."""
-    write_midi.write_midi(music.to_data(melody([40 + n % keys for n in range(49)])), 'some.mid')
+    write_midi.write_midi(
+        write_midi.to_data(melody([40 + n % keys for n in range(49)])), 'some.mid'
+    )
     train.main(['--midi', 'some.mid', *RUN])
     assert ('by heart' in capsys.readouterr().out) == said
 
@@ -178,7 +154,7 @@ def test_resume_finds_the_run_of_the_file(composer, small_text, capsys):
     assert checkpoint.load(composer / 'last.npz')[1]['epoch'] == 4
     for options in (['--track', '1'], ['--events', 'performance'], ['--transpose', '0', '1']):
         assert 'cannot change' in failed(capsys, 2, train, '--resume', composer, *options)
-    write_midi.write_midi(music.to_data(melody([70] * 30)), 'tune.mid')
+    write_midi.write_midi(write_midi.to_data(melody([70] * 30)), 'tune.mid')
     assert 'tune.mid' in failed(capsys, 1, train, '--resume', composer, '--epoch', '5')
 
 
@@ -216,7 +192,7 @@ def test_wrong_calls_of_train(tune, capsys, options, expected, said):
 @pytest.fixture
 def composed(monkeypatch):
     """What the model has written: the words of each piece, before forgotten notes are ended."""
-    pieces, real = [], music.to_data
+    pieces, real = [], write_midi.to_data
 
     def spy(words, setup):
         pieces.append(list(words))
@@ -285,7 +261,7 @@ def test_words_near_the_end_of_a_piece(composer, capsys):
 
 def test_sampling_options_and_unknown_words(tune, composed):
     write_midi.write_midi(
-        music.to_data([*melody([60, 62, 64] * 40), *melody([70])], SETUP), 'rare.mid'
+        write_midi.to_data([*melody([60, 62, 64] * 40), *melody([70])], SETUP), 'rare.mid'
     )
     train.main(['--midi', 'rare.mid', '--min-count', '2', *RUN])
 
@@ -337,16 +313,14 @@ def test_primer_takes_the_track_that_was_learned(folder, capsys):
 
 def test_primer(composer, composed, capsys):
     keys = [60, 62, 64] * 10
-    write_midi.write_midi(
-        music.to_data(melody(keys)[:-1], {'division': '01e0', 'events': {}}), 'known.mid'
-    )
+    write_midi.write_midi(write_midi.to_data(melody(keys)[:-1], Setup('01e0', {})), 'known.mid')
     known = melody(keys)
     for n, word in enumerate(known):  # 96 of 480 ticks are 19 of 96
         known[n] = word.replace('60_8', '13_8')
     assert generate.main(['--midi', 'out.mid', '--primer', 'known.mid', '--length', '0']) == 0
     assert '8 of the first 16 words' in capsys.readouterr().err
     assert words_in('out.mid') == melody(keys)[:16]  # the nearest words that it knows
-    write_midi.write_midi(music.to_data(melody(keys), SETUP), 'known.mid')
+    write_midi.write_midi(write_midi.to_data(melody(keys), SETUP), 'known.mid')
     del composed[:]
     generate.main(['--midi', 'with.mid', '--primer', 'known.mid', '--length', '30', '--seed', '4'])
     assert 'of the first' not in capsys.readouterr().err
