@@ -28,7 +28,6 @@ from support import checkpoint
 from support import text as corpus
 from support import modern_chainer
 from support import music
-from support import sound
 from support.terminal import number
 import read_midi
 from write_midi import to_data, write_midi
@@ -277,6 +276,8 @@ def save_music(start, texts, setup, args):
 
     Returns the exit code: 1 if there is a piece without a note, which is left out.
     """
+    from support import sound  # late: matplotlib takes 0.4 s, which a text need not wait for
+
     setup = read_midi.Setup.from_dict(setup)
     pieces = [to_data([*start, *piece(text, args.stop)], setup) for text in texts]
     silent = [n for n, data in enumerate(pieces, 1) if not any(read_midi.note_counts(data))]

@@ -524,11 +524,12 @@ def describe(chunk):
 
 
 def print_table(data, track=None):
-    """Prints the events of one track (int) or of all (None or 'all'), one a line."""
+    """Prints the events of one track (int) or of all (None or 'all'), one a line; MusicError."""
+    numbers = track_numbers(data, track)
     print(f'format {data["header"][9]}, {len(data["tracks"])} tracks', end=', ')
     print(f'division {data["header"][12:].hex()}')
     print(f'{"track":>5} {"tick":>9} {"delta":>8}  event')
-    for number in track_numbers(data, track):
+    for number in numbers:
         for tick, chunk in timed(data['tracks'][number]):
             print(f'{number:5} {tick:9} {chunk["delta"].hex():>8}  {describe(chunk)}')
 

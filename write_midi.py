@@ -158,7 +158,10 @@ def main(argv=None):
     words = raw.decode(encoding, 'replace').split()
     if not words:
         raise MusicError(f'{args.words}: no words in it')
-    setup = setup_of(read_midi(args.like), 'all') if args.like else None
+    try:
+        setup = setup_of(read_midi(args.like), 'all') if args.like else None
+    except MusicError as error:
+        raise MidiError(args.like, None, error) from None
     write_midi(to_data(words, setup), args.out)
     return 0
 

@@ -189,24 +189,31 @@ def test_wrong_calls_of_train(tune, capsys, options, expected, said):
 # Composing
 
 
-@pytest.fixture
-def composed(monkeypatch):
-    """What the model has written: the words of each piece, before forgotten notes are ended."""
-    pieces, real = [], write_midi.to_data
-
-    def spy(words, setup):
-        pieces.append(list(words))
-        return real(words, setup)
-
-    monkeypatch.setattr(music, 'to_data', spy)
-    return pieces
+def written(words, run):
+    """The bytes of the file that a model must make of these words."""
+    _, meta = checkpoint.load(run / 'last.npz')
+    return write_midi.to_bytes(write_midi.to_data(words, Setup.from_dict(meta['music'])))
 
 
-def test_the_second_experiment(composer, composed, capsys):
+def most_likely(run, word, length):
+    """`word` and what the network of a run says after it, up to the end of the piece."""
+    model, meta = checkpoint.load(run / 'last.npz')
+    vocabulary, words = meta['vocabulary'], [word]
+    for _ in range(length):
+        y = model.step([vocabulary.index(words[-1])])[0]
+        if '<unk>' in vocabulary:
+            y[vocabulary.index('<unk>')] = -numpy.inf
+        if vocabulary[y.argmax()] == '<eos>':
+            break
+        words.append(vocabulary[y.argmax()])
+    return words
+
+
+def test_the_second_experiment(composer):
     for seed in map(str, range(100)):  # the first that does not end its piece before
-        composed.clear()
         generate.main(['--midi', 'out.mid', '--seed', seed, '--length', '40'])
-        if len(composed[0]) == 40:
+        words = words_in('out.mid')
+        if len(words) >= 40:
             break
     else:
         pytest.fail('no piece of 40 words')
@@ -217,10 +224,8 @@ def test_the_second_experiment(composer, composed, capsys):
         for m in piece.tracks[0][:2]
     ] == [('set_tempo', 1000000, None), ('program_change', None, 107)]
     _, meta = checkpoint.load(composer / 'last.npz')
-    assert len(composed[0]) == 40 and set(composed[0]) <= set(meta['vocabulary'])
-    assert [word.split('_')[1:] for word in composed[0] if word[3] == '9'] == [
-        word.split('_')[1:] for word in words_in('out.mid') if '_9' in word
-    ]
+    events = {word.split('_', 1)[1] for word in meta['vocabulary'] if word != '<eos>'}
+    assert {word.split('_', 1)[1] for word in words} <= events
     first = pathlib.Path('out.mid').read_bytes()
     assert generate.main(['--midi', 'again.mid', '--seed', seed, '--length', '40']) == 0
     assert pathlib.Path('again.mid').read_bytes() == first
@@ -231,14 +236,11 @@ def test_the_second_experiment(composer, composed, capsys):
     assert on <= off  # nothing is left sounding
 
 
-def test_greedy_words_are_what_the_network_says(composer, composed):
+def test_greedy_words_are_what_the_network_says(composer, folder):
     generate.main(['--midi', 'out.mid', '--start', 'C4', '--length', '12', '--temperature', '0'])
-    model, meta = checkpoint.load(composer / 'last.npz')
-    words = ['00_90_3c50']
-    for _ in range(12):
-        y = model.step([meta['vocabulary'].index(words[-1])])
-        words.append(meta['vocabulary'][int(y.argmax())])
-    assert composed == [words]
+    words = most_likely(composer, '00_90_3c50', 12)
+    assert len(words) == 13
+    assert (folder / 'out.mid').read_bytes() == written(words, composer)
 
 
 def test_start(composer, capsys):
@@ -259,46 +261,46 @@ def test_words_near_the_end_of_a_piece(composer, capsys):
     ) - {'<eos>'}
 
 
-def test_sampling_options_and_unknown_words(tune, composed):
+def test_sampling_options_and_unknown_words(tune, folder):
     write_midi.write_midi(
         write_midi.to_data([*melody([60, 62, 64] * 40), *melody([70])], SETUP), 'rare.mid'
     )
     train.main(['--midi', 'rare.mid', '--min-count', '2', *RUN])
+    run = folder / 'result' / 'rare'
 
     def piece(*options):
-        code(
-            generate,
-            '--midi',
-            'out.mid',
-            '--length',
-            '60',
-            '--seed',
-            '3',
-            '--start',
-            'C4',
-            *options,
-        )
-        return composed[-1]
+        given = ['--length', '60', '--seed', '3', '--start', 'C4', *options]
+        assert code(generate, '--midi', 'out.mid', *given) == 0
+        return (folder / 'out.mid').read_bytes()
 
+    words = most_likely(run, '00_90_3c50', 60)
     greedy = piece('--temperature', '0')
+    assert greedy == written(words, run)
     assert piece('--top-k', '1') == piece('--top-p', '1e-9') == greedy != piece()
-    assert '<unk>' not in piece('--temperature', '100')  # never drawn, or writing would fail
-    stopped = piece('--stop', greedy[5], '--temperature', '0')
-    assert stopped == greedy[: greedy.index(greedy[5], 1) + 1]
+    piece('--temperature', '100')  # '<unk>' is never drawn, or writing would fail
+    stopped = words[: words.index(words[5], 1) + 1]
+    assert piece('--stop', words[5], '--temperature', '0') == written(stopped, run)
 
 
-def test_default_lengths(composer, small_text, monkeypatch):
+def test_default_lengths(composer, small_text, folder, capsys):
     train.main(['--corpus', 'small.txt', *RUN])
-    lengths, real = [], generate.generate
 
-    def spy(model, start, length, *args, **options):
-        lengths.append(length)
-        return real(model, start, 3, *args, **options)
+    def piece(seed, *options):
+        generate.main(['--midi', 'out.mid', '--start', 'C4', '--seed', str(seed), *options])
+        return (folder / 'out.mid').read_bytes()
 
-    monkeypatch.setattr(generate, 'generate', spy)
-    generate.main(['--midi', 'out.mid', '--start', 'C4', '--best'])
-    generate.main([])
-    assert lengths == [500, 100]
+    def text(*options):
+        capsys.readouterr()
+        generate.main(['--seed', '0', *options])
+        return capsys.readouterr().out
+
+    for seed in range(100):  # the first that does not end its piece before
+        if piece(seed, '--length', '499') != piece(seed, '--length', '500'):
+            break
+    else:
+        pytest.fail('no piece of 500 words')
+    assert piece(seed) == piece(seed, '--length', '500')
+    assert text('--length', '99') != text('--length', '100') == text()
 
 
 def test_primer_takes_the_track_that_was_learned(folder, capsys):
@@ -311,7 +313,7 @@ def test_primer_takes_the_track_that_was_learned(folder, capsys):
     assert words_in('again.mid') == words_in('out.mid')[:16]  # it has only one track
 
 
-def test_primer(composer, composed, capsys):
+def test_primer(composer, capsys):
     keys = [60, 62, 64] * 10
     write_midi.write_midi(write_midi.to_data(melody(keys)[:-1], Setup('01e0', {})), 'known.mid')
     known = melody(keys)
@@ -321,7 +323,6 @@ def test_primer(composer, composed, capsys):
     assert '8 of the first 16 words' in capsys.readouterr().err
     assert words_in('out.mid') == melody(keys)[:16]  # the nearest words that it knows
     write_midi.write_midi(write_midi.to_data(melody(keys), SETUP), 'known.mid')
-    del composed[:]
     generate.main(['--midi', 'with.mid', '--primer', 'known.mid', '--length', '30', '--seed', '4'])
     assert 'of the first' not in capsys.readouterr().err
     generate.main(
@@ -337,8 +338,9 @@ def test_primer(composer, composed, capsys):
             '4',
         ]
     )
-    assert composed[0][:16] == melody(keys)[:16]
-    assert composed[0][16:] == composed[1]
+    begun = words_in('with.mid')
+    assert begun[:16] == melody(keys)[:16]
+    assert begun[16:46] == words_in('without.mid')[:30]  # behind them notes are ended
 
 
 def test_a_piece_ends_where_the_model_ends_it():
