@@ -454,7 +454,8 @@ def test_a_piece_without_a_note(composer, capsys):
     capsys.readouterr()
     assert code(generate, '--midi', 'out.mid', '--length', '0', '--num', '2') == 1
     assert [line for line in capsys.readouterr().err.splitlines() if '--seed' in line][1:] == [
-        f'generate.py: the model ended piece {n} before its first note; try another --seed or a larger --length'
+        f'generate.py: the model ended piece {n} before its first note; '
+        'try another --seed or a larger --length'
         for n in (1, 2)
     ]
     assert not list(composer.parent.parent.glob('out*'))

@@ -407,7 +407,7 @@ def test_claimed_lengths_take_no_memory(length):
     ],
 )
 def test_memory_is_a_multiple_of_the_file(event, most):
-    """The README's figures: 80 times the file for notes, 240 for what is worst, bare system messages."""
+    """The documented figures: 80 times the file for notes, 240 for bare system messages."""
     raw = file(
         dump('00 c0 00') + dump(event) * 50000
         if event == '00 40'
