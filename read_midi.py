@@ -55,7 +55,7 @@ SETUP_EVENT = re.compile(
 )
 
 
-class MidiError(ValueError):
+class MidiError(terminal.UserError):
     """A file cannot be read as a Standard MIDI File; the message is one line.
 
     path (str), offset (int, bytes from the beginning of the file, or None if it
@@ -68,7 +68,7 @@ class MidiError(ValueError):
         super().__init__(f'{path}: {reason}{where}')
 
 
-class MusicError(ValueError):
+class MusicError(terminal.UserError):
     """There is no music to learn from, or a word or a setup is impossible; one line."""
 
 
@@ -524,7 +524,7 @@ def print_table(data, track=None):
             print(f'{number:5} {tick:9} {chunk["delta"].hex():>8}  {describe(chunk)}')
 
 
-@terminal.reporting(MidiError)
+@terminal.reporting
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = argparse.ArgumentParser(

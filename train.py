@@ -36,12 +36,13 @@ import chainer
 import numpy
 
 from generate import sample
+from read_midi import EVENTS, track_option
 from rnn import CELLS, RNN
-from support import checkpoint, data, evaluation, fused, music, parallel, run
-from support import text as corpus
+from support import checkpoint, data, evaluation, fused, parallel, run
 from support.checkpoint import Checkpoint
 from support.options import check, merge
 from support.progress import Progress
+from support.source import CorpusError
 from support.terminal import number
 
 # What makes a run what it is: it cannot change when the run goes on (--resume). Perplexities
@@ -122,9 +123,9 @@ def data_options(option):
     option('--vocab-size', 'only the N most frequent words are kept, others become <unk>; 0 keeps '
            'all; 20000 for a library', number(int, 0), 'N')
     option('--track', 'track of each MIDI file, counted from 0, or all, merged (default: the one '
-           'with most notes)', music.track_option, 'N')
+           'with most notes)', track_option, 'N')
     option('--events', 'what becomes a word: notes, or performance, which also has programs, '
-           'controllers, pedals and pitch bends', choices=tuple(music.EVENTS))
+           'controllers, pedals and pitch bends', choices=tuple(EVENTS))
     option('--transpose', 'learn music also transposed by A to B semitones; an epoch takes as many '
            'times longer', number(int, -127, 127), ('A', 'B'), nargs=2)
     option('--val-frac', 'last part, kept for validation', number(float, 0, 0.9), 'F')
@@ -168,13 +169,7 @@ def training_options(network, option, start):
 # fmt: on
 
 
-@terminal.reporting(
-    corpus.CorpusError,
-    music.MusicError,
-    checkpoint.CheckpointError,
-    parallel.ParallelError,
-    FloatingPointError,
-)
+@terminal.reporting
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
@@ -296,7 +291,7 @@ def choose_batchsize(ids, args, processes=1):
     batchsize = min(args.batchsize, max(1, (len(ids) - 1) // args.bproplen))
     batchsize -= batchsize % processes
     if not batchsize:
-        raise corpus.CorpusError(f'the text is too short for {processes} processes')
+        raise CorpusError(f'the text is too short for {processes} processes')
     return batchsize
 
 

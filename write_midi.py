@@ -133,7 +133,7 @@ def _track_bytes(track):
     return b'MTrk' + (len(body) + track.get('missing', 0)).to_bytes(4, 'big') + body
 
 
-@terminal.reporting(MidiError, MusicError)
+@terminal.reporting
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = argparse.ArgumentParser(

@@ -91,7 +91,7 @@ def read_generated(name):
     return decode(sys.stdin.buffer.read(), 'stdin').replace('\r\n', '\n')
 
 
-@terminal.reporting(CorpusError)
+@terminal.reporting
 def main(argv=None):
     """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(

@@ -43,7 +43,7 @@ _HEADER = re.compile(
 _WORD = re.compile('[^\ud800-\udfff]+')  # without halves of characters: no output could hold them
 
 
-class CheckpointError(ValueError):
+class CheckpointError(terminal.UserError):
     """A file is no checkpoint that this version can read; the message is one line."""
 
 

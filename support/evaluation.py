@@ -5,7 +5,8 @@ import math
 from support import modern_chainer  # prepares chainer's import
 
 from support import checkpoint, run
-from support import text as corpus
+from support.source import CorpusError
+from support.text import EOS, UNK, detokenize, encode
 
 
 def test(path, words, evaluate, args):
@@ -18,10 +19,10 @@ def test(path, words, evaluate, args):
     tested = checkpoint.load(path)
     modern_chainer.use_device(tested.model, args.gpu)
     known = set(tested.vocabulary)
-    read = words if corpus.UNK in known else [word for word in words if word in known]
+    read = words if UNK in known else [word for word in words if word in known]
     if not read:
-        raise corpus.CorpusError(f'{args.test}: the model knows none of its words')
-    ids = corpus.encode([corpus.EOS, *read], tested.vocabulary)
+        raise CorpusError(f'{args.test}: the model knows none of its words')
+    ids = encode([EOS, *read], tested.vocabulary)
     with run.no_warnings():
         loss, _, n = evaluate(tested.model, ids, args)
     if not math.isfinite(loss):
@@ -31,13 +32,13 @@ def test(path, words, evaluate, args):
     line = f'{args.test} under {path} (epoch {tested.epoch}): loss {loss:.4f} nats per word, '
     line += f'perplexity {math.exp(min(loss, 700)):.4g}'
     if tested.kind == 'text':  # of what it could name: to say <unk> is easier than to spell a word
-        named = [word for word in read[:n] if word in known and word != corpus.UNK]
-        characters = max(1, len(corpus.join(named, tested.tokenizer)))
+        named = [word for word in read[:n] if word in known and word != UNK]
+        characters = max(1, len(detokenize(named, tested.tokenizer)))
         line += f', {loss * n / math.log(2) / characters:.4f} bits per character'
     line += f'; {n:,} words'
     unknown = sum(word not in known for word in words)
     if len(read) < len(words):
         line += f'; {unknown:,} more words that it does not know, left out'
     elif unknown:
-        line += f', of which {unknown:,} are {corpus.UNK} to it'
+        line += f', of which {unknown:,} are {UNK} to it'
     print(line)

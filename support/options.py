@@ -8,7 +8,7 @@ import os
 import pathlib
 
 from support import checkpoint
-from support import text as corpus
+from support.source import name_of
 
 
 def merge(defaults, given, folder, rank):
@@ -63,7 +63,7 @@ def check(parser, fixed, args, given, saved, processes):
 def _default_out(options):
     """The folder (str) of a run: result/NAME of what it learns, by its options (dict)."""
     source = options['corpus'] or (options['midi'] or [''])[0]
-    return f'result/{corpus.name_of(source)}'
+    return f'result/{name_of(source)}'
 
 
 def _path_to_resume(given):

@@ -23,7 +23,7 @@ import numpy
 from support import fused, terminal
 
 
-class ParallelError(RuntimeError):
+class ParallelError(terminal.UserError):
     """MPI or its library is missing, or is used in a wrong way; the message is one line."""
 
 

@@ -31,7 +31,7 @@ MAX_SECONDS = 600  # until all of its answer is there
 _FAULTS = zipfile.BadZipFile, zlib.error, EOFError, OSError, OverflowError, RuntimeError, ValueError
 
 
-class CorpusError(ValueError):
+class CorpusError(terminal.UserError):
     """A text cannot be had or cannot be read; the message is one line."""
 
 
