@@ -22,15 +22,17 @@ from support import terminal
 if __name__ == '__main__':
     terminal.quiet_imports()
 
-import numpy
-from support import checkpoint
-from support import modern_chainer  # noqa: F401  prepares chainer's import
-from support import music
-from support import text as corpus
-from support.terminal import number
-from write_midi import write_midi
+from support import modern_chainer  # prepares chainer's import
 
+import numpy
 from chainer.backends import cuda
+
+from read_midi import EVENTS, MusicError, Setup, note_counts
+from support import checkpoint, music
+from support.source import find
+from support.terminal import number
+from support.text import EOS, UNK, detokenize_stream, encode, near_words, tokenize
+from write_midi import to_data, write_midi
 
 PRIMER = 16  # words of a --primer that are read
 NEAR = 10  # words that --near lists
@@ -48,14 +50,14 @@ def options():
     option('--start', nargs='+', default=[], metavar='WORD', help='words to begin with; of music a '
            'pseudo-word or a pitch, C4 (default: the beginning of a line or piece)')
     option('--length', type=number(int, 0), metavar='N', help='new words to write, the start not '
-           'counted (default: 100; music: 500 at most, about 250 notes)')
-    option('--stop', metavar='WORD', help='end after this word, for instance 。 or <eos> (a line end)')
-    option('--num', type=number(int, 1), default=1, metavar='N', help='texts to write, an empty line '
-           'between them; of music out-1.mid, out-2.mid, ... (default: 1)')
+           'counted (default: 100; of music 500 at most, about 250 notes)')
+    option('--stop', metavar='WORD', help='end after this word, 。 or <eos> (a line end)')
+    option('--num', type=number(int, 1), default=1, metavar='N', help='texts to write, an empty '
+           'line between them; of music out-1.mid, out-2.mid, ... (default: 1)')
     option('--wakati', action='store_true', help="spaces between all words, the article's form")
     option('--out', metavar='FILE', help='write the text to this file instead of stdout')
-    option('--near', metavar='WORD', help=f'list the {NEAR} words that the model takes to be most like '
-           'this one, and write nothing')
+    option('--near', metavar='WORD', help=f'list the {NEAR} words that the model takes to be most '
+           'like this one, and write nothing')
 
     option = parser.add_argument_group('music').add_argument
     option('--midi', metavar='FILE', help='compose, and write the music to this .mid')
@@ -65,29 +67,27 @@ def options():
     option('--no-primer', action='store_true', help='leave the primer out of the result')
 
     option = parser.add_argument_group('how words are drawn').add_argument
-    option('--temperature', type=number(float, 0), default=1.0, metavar='T', help='below 1 safer '
-           'choices, above 1 wilder ones, 0 always the likeliest word (default: 1.0)')
-    option('--top-k', type=number(int, 0), default=0, metavar='K', help='choose among the K likeliest '
-           'words only; 40 against nonsense (default: 0, all)')
-    option('--top-p', type=number(float, 0, 1), default=1.0, metavar='P', help='choose among the '
-           'likeliest words that together have probability P (default: 1.0, all)')
-    option('--seed', type=number(int, 0, 2**32 - 1), help='the same seed gives the same text (default: '
-           'random, and printed)')
+    option('--temperature', type=number(float, 0), default=1.0, metavar='T', help='below 1 '
+           'safer choices, above 1 wilder ones, 0 always the likeliest word (default: 1.0)')
+    option('--top-k', type=number(int, 0), default=0, metavar='K', help='choose among the K '
+           'likeliest words only; 40 against nonsense (default: 0, all)')
+    option('--top-p', type=number(float, 0, 1), default=1.0, metavar='P', help='choose among '
+           'the likeliest words that together have probability P (default: 1.0, all)')
+    option('--seed', type=number(int, 0, 2**32 - 1), help='the same seed gives the same text '
+           '(default: random, and printed)')
 
     option = parser.add_argument_group('the model').add_argument
-    option('--model', metavar='PATH', help='a run (folder) or a checkpoint (.npz) (default: the newest '
-           'in result/ of the kind)')
+    option('--model', metavar='PATH', help='a run (folder) or a checkpoint (.npz) (default: the '
+           'newest in result/ of the kind)')
     option('--best', action='store_true', help='the model with the best validation instead of the '
            'last one: fewer quotations of a small text')
-    option('--gpu', type=int, default=-1, metavar='ID', help='GPU to use (default: -1, the CPU, which '
-           'is as fast for this)')
+    option('--gpu', type=int, default=-1, metavar='ID', help='GPU to use (default: -1, the CPU, '
+           'which is as fast for this)')
     return parser
 # fmt: on
 
 
-@terminal.reporting(
-    corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError
-)
+@terminal.reporting
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = options()
@@ -104,8 +104,8 @@ def main(argv=None):
             'leave out --midi, --wav and --plot' if kind == 'music' else '--midi out.mid composes'
         )
         refuse(f'{path} is a model of {saved.kind}, not of {kind}: {advice}')
-    if corpus.EOS not in vocabulary:
-        raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {corpus.EOS}')
+    if EOS not in vocabulary:
+        raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {EOS}')
     start = start_words(args, saved)
     if args.stop is not None and args.stop not in vocabulary:
         refuse(unknown_word(args.stop, vocabulary))
@@ -115,13 +115,13 @@ def main(argv=None):
 
     drawn = generate(
         saved.model,
-        corpus.encode(start or [corpus.EOS], vocabulary),
+        encode(start or [EOS], vocabulary),
         DEFAULT_LENGTH[kind] if args.length is None else args.length,
         args.num,
         args.temperature,
         args.top_k,
         args.top_p,
-        forbidden=[i for i, word in enumerate(vocabulary) if word == corpus.UNK],
+        forbidden=ids_of(UNK, saved),
         rng=numpy.random.RandomState(seed),
     )
     if args.num == 1:
@@ -188,13 +188,29 @@ def draw(logits, temperature, top_k, top_p, rng):
     return chosen if order is None else order[numpy.arange(len(order)), chosen]
 
 
+def sample(saved, length=60, seed=0):
+    """A text (str) of so many words that a trained model (Checkpoint) writes from a line begin."""
+    start, forbidden = encode([EOS], saved.vocabulary), ids_of(UNK, saved)
+    rng = numpy.random.RandomState(seed)
+    drawn = generate(saved.model.copy(), start, length, forbidden=forbidden, rng=rng)
+    try:
+        return ''.join(written([], (saved.vocabulary[i] for (i,) in drawn), saved.tokenizer))
+    except FloatingPointError as error:  # training goes on, and finds it out by itself
+        return f'nothing: {error}\n'
+
+
+def ids_of(word, saved):
+    """The ids (list of int) of a word: one, or none."""
+    return [i for i, other in enumerate(saved.vocabulary) if other == word]
+
+
 def written(start, new, tokenizer, wakati=False, stop=None):
     """Yields the text (str) of the words start + new, word by word, to the first `stop` in new."""
-    last = corpus.EOS
-    for word in itertools.chain(start, up_to(new, stop)):
-        yield corpus.separator(last, word, tokenizer, wakati) + corpus.surface(word)
-        last = word
-    if last != corpus.EOS:
+    text = '\n'
+    words = itertools.chain(start, up_to(new, stop))
+    for text in detokenize_stream(words, tokenizer, wakati):
+        yield text
+    if text != '\n':
         yield '\n'
 
 
@@ -230,17 +246,20 @@ def save_music(start, texts, setup, args):
     A piece ends at its first EOS. Returns the exit code: 1 if there is a piece without a note,
     which is left out.
     """
-    pieces = []
+    from support import sound  # late: matplotlib takes 0.4 s, and a text need not wait for it
+
+    setup, pieces = Setup.from_dict(setup), []
     for text in texts:
-        words = itertools.takewhile(lambda word: word != corpus.EOS, up_to(text, args.stop))
-        pieces.append(music.to_data([*start, *words], setup))
-    silent = [n for n, data in enumerate(pieces, 1) if not any(music.note_counts(data))]
+        words = itertools.takewhile(lambda word: word != EOS, up_to(text, args.stop))
+        pieces.append(to_data([*start, *words], setup))
+    silent = [n for n, data in enumerate(pieces, 1) if not any(note_counts(data))]
     for n in silent:
         terminal.complain(
             'generate.py',
-            f'the model ended piece {n} before its first note; try another --seed or a larger --length',
+            f'the model ended piece {n} before its first note; '
+            'try another --seed or a larger --length',
         )
-    writers = ((args.midi, write_midi), (args.wav, music.write_wav), (args.plot, music.write_png))
+    writers = ((args.midi, write_midi), (args.wav, sound.write_wav), (args.plot, sound.write_png))
     for name, write in writers:
         for n, data in enumerate(pieces, 1):
             if name and n not in silent:
@@ -248,7 +267,7 @@ def save_music(start, texts, setup, args):
                 if len(pieces) > 1:
                     path = path.with_stem(f'{path.stem}-{n}')
                 write(data, path)
-                print(f'{path}: {music.note_counts(data)[0]} notes', file=sys.stderr)
+                print(f'{path}: {note_counts(data)[0]} notes', file=sys.stderr)
     return 1 if silent else 0
 
 
@@ -342,7 +361,7 @@ def list_near(saved, args):
 
 def unknown_word(word, vocabulary):
     """The message (one line) for a word that is not in the vocabulary: it offers some that are."""
-    near = corpus.near_words(word, vocabulary)
+    near = near_words(word, vocabulary)
     known = near or [word for word in vocabulary if word.isalpha()][:5] or vocabulary[:5]
     return f'the model does not know {word!r}; it knows {" ".join(known)}'
 
@@ -355,10 +374,10 @@ def start_words(args, saved):
     if text in vocabulary:
         words = [text]
     else:
-        words = corpus.split_text(text, saved.tokenizer)
-        words = words[:-1] if words[-1:] == [corpus.EOS] else words
+        words = tokenize(text, saved.tokenizer)
+        words = words[:-1] if words[-1:] == [EOS] else words
     for word in words:
-        if word not in vocabulary or word == corpus.UNK:
+        if word not in vocabulary or word == UNK:
             refuse(unknown_word(word, saved.vocabulary))
     return words
 
@@ -368,11 +387,11 @@ def start_notes(args, saved):
     vocabulary = saved.vocabulary
     words = [word for given in args.start for word in given.split()]
     for n, word in enumerate(words):
-        if word not in vocabulary or word in (corpus.EOS, corpus.UNK):
+        if word not in vocabulary or word in (EOS, UNK):
             pitches = music.pitch_words(vocabulary)
-            words[n] = pitches.get(music.key_of(word))
+            words[n] = pitches.get(music.pitch_key(word))
             if words[n] is None:
-                names = ' '.join(map(music.name_of, pitches))
+                names = ' '.join(map(music.pitch_name, pitches))
                 example = ' '.join([*pitches.values()][:1])
                 refuse(
                     f'the model knows no {word!r}; its notes are {names}, '
@@ -384,24 +403,24 @@ def start_notes(args, saved):
 def primer(args, saved):
     """The first words (list of str) of --primer, made like those that the model learned."""
     track, events = saved.options.get('track'), saved.options.get('events')
-    events = events if events in (*music.EVENTS,) else 'notes'
+    events = events if events in (*EVENTS,) else 'notes'
     track = track if type(track) is int or track == 'all' else None
-    path = corpus.find(args.primer)
+    path, setup = find(args.primer), Setup.from_dict(saved.setup)
     for chosen in (track, None):  # a file without that track has another one
         try:
-            pieces, _, _ = music.read([path], chosen, events, saved.setup)
+            pieces = music.read([path], chosen, events, setup).pieces
             break
-        except music.MusicError:
+        except MusicError:
             if chosen is None:
                 raise
     words = pieces[0][:PRIMER]
     unknown = [n for n, word in enumerate(words) if word not in saved.vocabulary]
     for n in unknown:
-        words[n] = music.nearest(words[n], saved.vocabulary)
+        words[n] = music.nearest_word(words[n], saved.vocabulary)
     if unknown:
         print(
-            f'{len(unknown)} of the first {len(words)} words of {args.primer} are new to the model: '
-            'the nearest that it knows stand for them',
+            f'{len(unknown)} of the first {len(words)} words of {args.primer} are new to the '
+            'model: the nearest that it knows stand for them',
             file=sys.stderr,
         )
     return words

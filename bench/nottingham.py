@@ -15,6 +15,7 @@ does, are chosen on the validation tunes. So is the network's epoch.
 """
 
 import argparse
+import dataclasses
 import collections
 import pathlib
 import sys
@@ -26,8 +27,8 @@ import chainer
 import numpy
 
 from support import checkpoint
-from support import text as corpus
 from support import music
+from support.text import EOS, encode, make_vocabulary
 from rnn import RNN
 
 ORDER = 5
@@ -35,20 +36,20 @@ ORDER = 5
 
 def split(paths):
     """(tunes to learn from, to validate, to test), lists of lists of words, and their setup."""
-    pieces, setup, _ = music.read(paths)
+    collection = music.read(paths)
     sides = {0: [], 1: [], 2: []}
     seen = {}
-    for number, words in enumerate(pieces):
+    for number, words in enumerate(collection.pieces):
         first_key = int(words[0].split('_')[2][:2], 16)
         melody = tuple(music.transpose(words, 60 - first_key))
         side = seen.setdefault(melody, {0: 2, 1: 1}.get(number % 10, 0))
         sides[side].append(words)
-    return sides[0], sides[1], sides[2], setup
+    return sides[0], sides[1], sides[2], collection.setup
 
 
 def flat(tunes):
     """One list of words, EOS before, between and after the tunes."""
-    return [corpus.EOS] + [word for tune in tunes for word in (*tune, corpus.EOS)]
+    return [EOS] + [word for tune in tunes for word in (*tune, EOS)]
 
 
 class NGrams:
@@ -148,10 +149,15 @@ def main():
         f'{len(paths)} tunes: {len(learned)} to learn from, {len(validation)} to validate, {len(test)} to test'
     )
     plain, validation, test = flat(learned), flat(validation), flat(test)
+<<<<<<< HEAD
     learned = train.also_transposed(plain, *args.transpose) if args.transpose else plain
+    vocabulary = make_vocabulary(learned, args.min_count)
+=======
+    learned = music.also_transposed(plain, *args.transpose) if args.transpose else plain
     vocabulary = corpus.make_vocabulary(learned, args.min_count)
+>>>>>>> music
     plain, learned, validation, test = (
-        corpus.encode(words, vocabulary) for words in (plain, learned, validation, test)
+        encode(words, vocabulary) for words in (plain, learned, validation, test)
     )
     print(
         f'{len(learned):,}, {len(validation):,} and {len(test):,} words, {len(vocabulary):,} types'
@@ -162,7 +168,7 @@ def main():
     meta = {
         'kind': 'music',
         'cut': 'space',
-        'music': setup,
+        'music': dataclasses.asdict(setup),
         'vocabulary': vocabulary,
         'text_sum': 0,
         'options': {'midi': [str(args.out)]},

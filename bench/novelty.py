@@ -18,7 +18,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy
 
 from support import terminal
-from support import text as corpus
+from support.source import CorpusError
+from support.text import choose_tokenizer, decode, detokenize, read, tokenize
 
 LENGTHS = {'word': (1, 2, 3, 4, 5, 8), 'char': (2, 4, 8, 12, 16, 24)}  # of n-grams
 SHOWN = 200  # characters of the longest run
@@ -81,16 +82,16 @@ def report(name, learned, words, lengths):
     return run
 
 
-def read(name):
+def read_generated(name):
     """The text (str) of a generated file, - is stdin; CorpusError."""
     if name != '-':
-        return corpus.read(name)
+        return read(name)
     if sys.stdin is None:
-        raise corpus.CorpusError('-: stdin is closed')
-    return corpus.decode(sys.stdin.buffer.read(), 'stdin').replace('\r\n', '\n')
+        raise CorpusError('-: stdin is closed')
+    return decode(sys.stdin.buffer.read(), 'stdin').replace('\r\n', '\n')
 
 
-@terminal.reporting(corpus.CorpusError)
+@terminal.reporting
 def main(argv=None):
     """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(
@@ -109,17 +110,17 @@ def main(argv=None):
         help='last part of the corpus, for comparison (default: 0.05)',
     )
     args = parser.parse_args(argv)
-    text, lengths = corpus.read(args.corpus), LENGTHS[args.level]
-    cut = corpus.choose_cut(text, args.level)
-    words = corpus.split_text(text, cut)
+    text, lengths = read(args.corpus), LENGTHS[args.level]
+    tokenizer = choose_tokenizer(text, args.level)
+    words = tokenize(text, tokenizer)
     n_val = int(len(words) * args.val_frac)
-    texts = {name: corpus.split_text(read(name), cut) for name in args.texts}
+    texts = {name: tokenize(read_generated(name), tokenizer) for name in args.texts}
     print(f'{"":28} {"words":>7} {"longest":>7}  ' + ' '.join(f'{f"{n}-gr.":>6}' for n in lengths))
     runs = {name: report(name, words, generated, lengths) for name, generated in texts.items()}
     if n_val:
         report('the corpus, its last part', words[:-n_val], words[-n_val:], lengths)
     for name, run in runs.items():
-        run = corpus.join(run, cut)
+        run = detokenize(run, tokenizer)
         print(f'longest in {name}: {run[:SHOWN]!r}' + (' and so on' if len(run) > SHOWN else ''))
     return 0
 

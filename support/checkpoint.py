@@ -43,7 +43,7 @@ _HEADER = re.compile(
 _WORD = re.compile('[^\ud800-\udfff]+')  # without halves of characters: no output could hold them
 
 
-class CheckpointError(ValueError):
+class CheckpointError(terminal.UserError):
     """A file is no checkpoint that this version can read; the message is one line."""
 
 
@@ -57,7 +57,7 @@ class Checkpoint:
     tokenizer: str  # what cut the text into words, see support/text.py
     setup: dict | None  # of a piece of music: what its words do not tell, see read_midi.Setup
     crc: int  # zlib.crc32 of the ids that it learns
-    options: dict  # of train.py
+    options: dict = dataclasses.field(default_factory=dict)  # of train.py
     epoch: int = 0  # how many times the text was read
     best_epoch: int = 0  # with the lowest validation loss
     best_loss: float | None = None  # nats per word, of that epoch; None without validation
@@ -65,6 +65,7 @@ class Checkpoint:
     path: pathlib.Path | None = None  # where it was loaded from
 
 
+ABOUT = ('kind', 'vocabulary', 'tokenizer', 'setup', 'crc')  # fields that data.Data has, too
 _TYPES = {
     'kind': str,
     'vocabulary': list,
@@ -130,6 +131,7 @@ def training_state(model, optimizer, sums, comm):
     """All that the next window depends on, except the weights: dict of name (str) to array.
 
     sums: (3,) float64, of this epoch so far. All processes of comm have to call it.
+    FloatingPointError if a weight or a state is no finite number.
     """
     state = {'sums': sums}
     serializers.DictionarySerializer(state, 'optimizer/').save(optimizer)
@@ -138,15 +140,25 @@ def training_state(model, optimizer, sums, comm):
         state['state/' + name] = numpy.concatenate(parts)
     _, keys, position, *_ = numpy.random.get_state()  # it draws dropout's masks
     state['random'] = numpy.array([*keys, position], 'u4')
+    if not (
+        all(numpy.isfinite(array).all() for array in state.values())
+        and all(model.xp.isfinite(param.array).all() for param in model.params())
+    ):
+        raise FloatingPointError(f'weights are no numbers any more after step {optimizer.t}')
     return state
 
 
-def restore(saved, model, optimizer, batchsize, comm):
-    """Puts back the training state of a Checkpoint; returns the sums, (3,) float64.
+def resume(trained, saved, optimizer, batchsize, comm):
+    """Goes on from the Checkpoint `saved`, or from nothing (None); returns the sums, (3,) float64.
 
-    batchsize (int): the streams of all processes. NumPy's global random state is set, too.
-    CheckpointError, which names the path, if a name, a shape or a dtype does not fit.
+    trained: a new Checkpoint, which gets its epochs; batchsize (int): the streams of all processes.
+    NumPy's global random state is set, too. CheckpointError, which names the path, if a name, a
+    shape or a dtype does not fit.
     """
+    if not saved:
+        return numpy.zeros(3)
+    trained.epoch, trained.best_epoch = saved.epoch, saved.best_epoch
+    trained.best_loss, model = saved.best_loss, trained.model
     path, state = saved.path, saved.training
 
     def array(name, shape, dtype='f'):

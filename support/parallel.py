@@ -16,14 +16,14 @@ import sys
 import time
 import traceback
 
-from support import modern_chainer  # noqa: F401  prepares chainer's import
+from support import modern_chainer  # prepares chainer's import
 
 import numpy
 
-from support import terminal
+from support import fused, terminal
 
 
-class ParallelError(RuntimeError):
+class ParallelError(terminal.UserError):
     """MPI or its library is missing, or is used in a wrong way; the message is one line."""
 
 
@@ -82,6 +82,20 @@ def _communicator(name):
         raise ParallelError(
             f'--mpi cannot work here: {reason}; pip install {needed} may help'
         ) from None
+
+
+def choose_device(comm, model, gpu, seed):
+    """Moves the model to this process's GPU, if there is one; gives each process its own dropout.
+
+    gpu (int): that of the first process of a machine, negative for none; seed (int): --seed.
+    """
+    if comm.intra_size > 1:
+        fused.share_cores(comm.intra_size)
+    modern_chainer.use_device(model, gpu if gpu < 0 else gpu + comm.intra_rank)
+    if comm.rank:
+        numpy.random.seed([seed, comm.rank])
+    if model.xp is not numpy:
+        model.xp.random.seed(seed + (comm.rank << 32))
 
 
 def join(comm, model, facts):

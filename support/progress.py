@@ -9,6 +9,7 @@ import time
 
 import tqdm
 
+AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
 LINE_EVERY = 60  # seconds between the lines that a file or a pipe gets
 JUMP_WORDS = 500  # the fewest words whose loss is compared with the loss before
 
@@ -51,6 +52,10 @@ class Progress:
     def saved(self):
         """To be called after a checkpoint: its time does not count for words per second."""
         self.clock = self.last_save = time.perf_counter()
+
+    def is_due(self):
+        """Is it time for a checkpoint inside a long epoch (bool)?"""
+        return time.perf_counter() - self.last_save >= AUTOSAVE
 
     def add(self, loss, accuracy, steps, words, update):
         """Takes in a window of some steps and words; loss and accuracy are summed over the steps.

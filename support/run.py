@@ -11,9 +11,9 @@ Nothing here knows the network.
 """
 
 import contextlib
+import dataclasses
 import itertools
 import json
-import pathlib
 import signal
 import sys
 import warnings
@@ -25,21 +25,6 @@ from support import checkpoint, terminal
 
 FILES = ('last.npz', 'best.npz', 'log.jsonl', 'loss.png')
 SIGNALS = {'SIGINT', 'SIGTERM', 'SIGHUP'} & {number.name for number in signal.Signals}
-
-
-def path_to_resume(path, folder):
-    """The last.npz (pathlib.Path) that --resume means.
-
-    path (str): what stands behind --resume, a folder or a file, or ''; then it is the one in
-    `folder`, or, if that is None, the newest run. CheckpointError if there is no run at all.
-    """
-    if path or folder:
-        path = pathlib.Path(path or folder)
-        return path / 'last.npz' if path.is_dir() or not path.suffix else path
-    runs = checkpoint.runs()
-    if not runs:
-        raise checkpoint.CheckpointError('no run below result/ to resume')
-    return runs[0]
 
 
 class Folder:
@@ -76,12 +61,14 @@ class Folder:
         for name in FILES:  # what a process that was killed has left
             terminal.beside(path / name).unlink(missing_ok=True)
 
-    def open(self, path, saved):
+    def open(self, path, saved, rank):
         """Makes the folder ready: for a new run, or for one that goes on from a Checkpoint `saved`.
 
         An older run that is in the way moves aside. A run that goes on in another folder than its
-        own takes its log and best.npz along. path: pathlib.Path.
+        own takes its log and best.npz along. path: pathlib.Path; only the process of rank 0 acts.
         """
+        if rank:
+            return
         best = None
         if not self.path:
             if saved and (saved.path.parent / 'best.npz').is_file():
@@ -118,11 +105,27 @@ class Folder:
         with terminal.replacing(self.path / 'log.jsonl') as file:
             file.writelines(json.dumps(entry).encode() + b'\n' for entry in self.log)
 
-    def add(self, entry):
-        """Adds an epoch (dict) to the log."""
-        self.log.append(entry)
+    def save(self, trained, optimizer, sums, entry, comm):
+        """Writes the checkpoints of a training (Checkpoint), its log and curve.
+
+        sums: (3,), see checkpoint.training_state; entry: the epoch that ends here, for the log
+        (dict), or None inside an epoch. All processes of comm call it, the first one writes.
+        OSError if it cannot; the old files stay whole then. FloatingPointError if a weight is
+        no finite number: nothing is written.
+        """
+        trained.training = checkpoint.training_state(trained.model, optimizer, sums, comm)
+        if comm.rank:
+            return
         self.path.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
-        self.write_log()
+        if entry:  # the log first: what it has too much is cut when the run goes on
+            self.log.append(entry)
+            self.write_log()
+            if trained.best_epoch == trained.epoch:
+                best = dataclasses.replace(trained, training={})
+                checkpoint.save(self.path / 'best.npz', best)
+        checkpoint.save(self.path / 'last.npz', trained)
+        if entry:
+            self.draw()
 
     def draw(self):
         """Draws the losses of the log as loss.png."""
@@ -203,7 +206,9 @@ def explained(args):
     except FloatingPointError as error:
         advice = 'nothing was saved yet; a smaller --lr may help'
         if last.exists():
-            advice = f'--resume {args.out} goes on from the save before, --lr {args.lr / 4:g} may avoid it'
+            advice = (
+                f'--resume {args.out} goes on from the save before, --lr {args.lr / 4:g} may help'
+            )
         raise FloatingPointError(f'{error}; {advice}') from None
     except KeyboardInterrupt:
         saved = f'--resume goes on from the last save in {args.out}'

@@ -14,6 +14,7 @@ import generate
 from support import music
 import train
 import write_midi
+from read_midi import Setup
 from conftest import TINY
 
 RUN = [*TINY, '--epoch', '1']
@@ -27,14 +28,14 @@ def melody(keys, channel=0, velocity=0x50):
     ]
 
 
-SETUP = {'division': '0060', 'events': {'ff51': 'ff51030f4240', 'c0': 'c06b'}}
+SETUP = Setup('0060', {'ff51': 'ff51030f4240', 'c0': 'c06b'})
 
 
 @pytest.fixture
 def tune(folder):
     """tune.mid: 240 notes of five keys, 60 quarters a minute, program 107."""
     keys = numpy.random.RandomState(0).choice([60, 62, 64, 67, 69], 240)
-    write_midi.write_midi(music.to_data(melody(keys), SETUP), 'tune.mid')
+    write_midi.write_midi(write_midi.to_data(melody(keys), SETUP), 'tune.mid')
     return folder / 'tune.mid'
 
 
@@ -46,7 +47,7 @@ def composer(tune):
 
 
 def words_in(path):
-    (words,), setup, _ = music.read([path])
+    (words,) = music.read([path]).pieces
     return words
 
 
@@ -85,7 +86,7 @@ def test_a_bare_name_is_found_in_data(folder, capsys):
 
 
 def test_what_is_learned(tune):
-    write_midi.write_midi(music.to_data(melody([50, 51], 1), SETUP), 'two.mid')
+    write_midi.write_midi(write_midi.to_data(melody([50, 51], 1), SETUP), 'two.mid')
     train.main(['--midi', 'tune.mid', 'two.mid', *RUN, '--val-frac', '0'])
     _, meta = checkpoint.load('result/tune/last.npz')
     assert set(meta['vocabulary']) == {'<eos>', *melody([60, 62, 64, 67, 69]), *melody([50, 51], 1)}
@@ -96,7 +97,7 @@ def test_what_is_learned(tune):
 
 def test_performance(folder, capsys):
     words = ['00_b0_407f', *melody([60] * 30), '00_e0_0040', '00_c0_05'] * 3
-    write_midi.write_midi(music.to_data(words), 'pedal.mid')
+    write_midi.write_midi(write_midi.to_data(words), 'pedal.mid')
     for events, known in (('notes', False), ('performance', True)):
         train.main(['--midi', 'pedal.mid', '--events', events, *RUN, '--out', events])
         _, meta = checkpoint.load(f'{events}/last.npz')
@@ -105,33 +106,6 @@ def test_performance(folder, capsys):
         ['--midi', 'out.mid', '--primer', 'pedal.mid', '--model', 'performance', '--length', '0']
     )
     assert mido.MidiFile('out.mid').tracks[0][1].type == 'control_change'  # after the program
-
-
-def test_transposed_is_only_what_is_learned():
-    words = ['<eos>', *melody([60, 62]), '<eos>', *melody([126]), '<eos>', *melody([64])]
-    assert (
-        train.also_transposed(words, -1, 2)
-        == [
-            '<eos>',
-            *melody([59, 61]),
-            '<eos>',
-            *melody([125]),
-            '<eos>',
-            *melody([63]),
-            '<eos>',
-            *melody([61, 63]),
-            '<eos>',
-            *melody([127]),
-            '<eos>',
-            *melody([65]),
-            '<eos>',
-            *melody([62, 64]),
-            '<eos>',
-            *melody([66]),
-        ]
-        + words
-    )
-    assert train.also_transposed(words, 0, 0) == words
 
 
 def test_validation_hears_nothing_twice(tune, capsys):
@@ -148,7 +122,7 @@ def test_advice_for_a_recording(folder, capsys):
         f'{random.randint(128):02x}_90_{random.randint(40, 80):02x}{random.randint(1, 128):02x}'
         for _ in range(500)
     ]
-    write_midi.write_midi(music.to_data(words), 'live.mid')
+    write_midi.write_midi(write_midi.to_data(words), 'live.mid')
     train.main(['--midi', 'live.mid', *RUN])
     assert 'by heart' in capsys.readouterr().out
 
@@ -156,7 +130,9 @@ def test_advice_for_a_recording(folder, capsys):
 @pytest.mark.parametrize('keys, said', [(9, False), (10, True)])
 def test_advice_begins_at_a_fifth(folder, capsys, keys, said):
     """98 words and two ends, of which 19 or 21 are different."""
-    write_midi.write_midi(music.to_data(melody([40 + n % keys for n in range(49)])), 'some.mid')
+    write_midi.write_midi(
+        write_midi.to_data(melody([40 + n % keys for n in range(49)])), 'some.mid'
+    )
     train.main(['--midi', 'some.mid', *RUN])
     assert ('by heart' in capsys.readouterr().out) == said
 
@@ -178,7 +154,7 @@ def test_resume_finds_the_run_of_the_file(composer, small_text, capsys):
     assert checkpoint.load(composer / 'last.npz')[1]['epoch'] == 4
     for options in (['--track', '1'], ['--events', 'performance'], ['--transpose', '0', '1']):
         assert 'cannot change' in failed(capsys, 2, train, '--resume', composer, *options)
-    write_midi.write_midi(music.to_data(melody([70] * 30)), 'tune.mid')
+    write_midi.write_midi(write_midi.to_data(melody([70] * 30)), 'tune.mid')
     assert 'tune.mid' in failed(capsys, 1, train, '--resume', composer, '--epoch', '5')
 
 
@@ -213,24 +189,31 @@ def test_wrong_calls_of_train(tune, capsys, options, expected, said):
 # Composing
 
 
-@pytest.fixture
-def composed(monkeypatch):
-    """What the model has written: the words of each piece, before forgotten notes are ended."""
-    pieces, real = [], music.to_data
-
-    def spy(words, setup):
-        pieces.append(list(words))
-        return real(words, setup)
-
-    monkeypatch.setattr(music, 'to_data', spy)
-    return pieces
+def written(words, run):
+    """The bytes of the file that a model must make of these words."""
+    _, meta = checkpoint.load(run / 'last.npz')
+    return write_midi.to_bytes(write_midi.to_data(words, Setup.from_dict(meta['music'])))
 
 
-def test_the_second_experiment(composer, composed, capsys):
+def most_likely(run, word, length):
+    """`word` and what the network of a run says after it, up to the end of the piece."""
+    model, meta = checkpoint.load(run / 'last.npz')
+    vocabulary, words = meta['vocabulary'], [word]
+    for _ in range(length):
+        y = model.step([vocabulary.index(words[-1])])[0]
+        if '<unk>' in vocabulary:
+            y[vocabulary.index('<unk>')] = -numpy.inf
+        if vocabulary[y.argmax()] == '<eos>':
+            break
+        words.append(vocabulary[y.argmax()])
+    return words
+
+
+def test_the_second_experiment(composer):
     for seed in map(str, range(100)):  # the first that does not end its piece before
-        composed.clear()
         generate.main(['--midi', 'out.mid', '--seed', seed, '--length', '40'])
-        if len(composed[0]) == 40:
+        words = words_in('out.mid')
+        if len(words) >= 40:
             break
     else:
         pytest.fail('no piece of 40 words')
@@ -241,10 +224,8 @@ def test_the_second_experiment(composer, composed, capsys):
         for m in piece.tracks[0][:2]
     ] == [('set_tempo', 1000000, None), ('program_change', None, 107)]
     _, meta = checkpoint.load(composer / 'last.npz')
-    assert len(composed[0]) == 40 and set(composed[0]) <= set(meta['vocabulary'])
-    assert [word.split('_')[1:] for word in composed[0] if word[3] == '9'] == [
-        word.split('_')[1:] for word in words_in('out.mid') if '_9' in word
-    ]
+    events = {word.split('_', 1)[1] for word in meta['vocabulary'] if word != '<eos>'}
+    assert {word.split('_', 1)[1] for word in words} <= events
     first = pathlib.Path('out.mid').read_bytes()
     assert generate.main(['--midi', 'again.mid', '--seed', seed, '--length', '40']) == 0
     assert pathlib.Path('again.mid').read_bytes() == first
@@ -255,14 +236,11 @@ def test_the_second_experiment(composer, composed, capsys):
     assert on <= off  # nothing is left sounding
 
 
-def test_greedy_words_are_what_the_network_says(composer, composed):
+def test_greedy_words_are_what_the_network_says(composer, folder):
     generate.main(['--midi', 'out.mid', '--start', 'C4', '--length', '12', '--temperature', '0'])
-    model, meta = checkpoint.load(composer / 'last.npz')
-    words = ['00_90_3c50']
-    for _ in range(12):
-        y = model.step([meta['vocabulary'].index(words[-1])])
-        words.append(meta['vocabulary'][int(y.argmax())])
-    assert composed == [words]
+    words = most_likely(composer, '00_90_3c50', 12)
+    assert len(words) == 13
+    assert (folder / 'out.mid').read_bytes() == written(words, composer)
 
 
 def test_start(composer, capsys):
@@ -283,46 +261,46 @@ def test_words_near_the_end_of_a_piece(composer, capsys):
     ) - {'<eos>'}
 
 
-def test_sampling_options_and_unknown_words(tune, composed):
+def test_sampling_options_and_unknown_words(tune, folder):
     write_midi.write_midi(
-        music.to_data([*melody([60, 62, 64] * 40), *melody([70])], SETUP), 'rare.mid'
+        write_midi.to_data([*melody([60, 62, 64] * 40), *melody([70])], SETUP), 'rare.mid'
     )
     train.main(['--midi', 'rare.mid', '--min-count', '2', *RUN])
+    run = folder / 'result' / 'rare'
 
     def piece(*options):
-        code(
-            generate,
-            '--midi',
-            'out.mid',
-            '--length',
-            '60',
-            '--seed',
-            '3',
-            '--start',
-            'C4',
-            *options,
-        )
-        return composed[-1]
+        given = ['--length', '60', '--seed', '3', '--start', 'C4', *options]
+        assert code(generate, '--midi', 'out.mid', *given) == 0
+        return (folder / 'out.mid').read_bytes()
 
+    words = most_likely(run, '00_90_3c50', 60)
     greedy = piece('--temperature', '0')
+    assert greedy == written(words, run)
     assert piece('--top-k', '1') == piece('--top-p', '1e-9') == greedy != piece()
-    assert '<unk>' not in piece('--temperature', '100')  # never drawn, or writing would fail
-    stopped = piece('--stop', greedy[5], '--temperature', '0')
-    assert stopped == greedy[: greedy.index(greedy[5], 1) + 1]
+    piece('--temperature', '100')  # '<unk>' is never drawn, or writing would fail
+    stopped = words[: words.index(words[5], 1) + 1]
+    assert piece('--stop', words[5], '--temperature', '0') == written(stopped, run)
 
 
-def test_default_lengths(composer, small_text, monkeypatch):
+def test_default_lengths(composer, small_text, folder, capsys):
     train.main(['--corpus', 'small.txt', *RUN])
-    lengths, real = [], generate.generate
 
-    def spy(model, start, length, *args, **options):
-        lengths.append(length)
-        return real(model, start, 3, *args, **options)
+    def piece(seed, *options):
+        generate.main(['--midi', 'out.mid', '--start', 'C4', '--seed', str(seed), *options])
+        return (folder / 'out.mid').read_bytes()
 
-    monkeypatch.setattr(generate, 'generate', spy)
-    generate.main(['--midi', 'out.mid', '--start', 'C4', '--best'])
-    generate.main([])
-    assert lengths == [500, 100]
+    def text(*options):
+        capsys.readouterr()
+        generate.main(['--seed', '0', *options])
+        return capsys.readouterr().out
+
+    for seed in range(100):  # the first that does not end its piece before
+        if piece(seed, '--length', '499') != piece(seed, '--length', '500'):
+            break
+    else:
+        pytest.fail('no piece of 500 words')
+    assert piece(seed) == piece(seed, '--length', '500')
+    assert text('--length', '99') != text('--length', '100') == text()
 
 
 def test_primer_takes_the_track_that_was_learned(folder, capsys):
@@ -335,19 +313,16 @@ def test_primer_takes_the_track_that_was_learned(folder, capsys):
     assert words_in('again.mid') == words_in('out.mid')[:16]  # it has only one track
 
 
-def test_primer(composer, composed, capsys):
+def test_primer(composer, capsys):
     keys = [60, 62, 64] * 10
-    write_midi.write_midi(
-        music.to_data(melody(keys)[:-1], {'division': '01e0', 'events': {}}), 'known.mid'
-    )
+    write_midi.write_midi(write_midi.to_data(melody(keys)[:-1], Setup('01e0', {})), 'known.mid')
     known = melody(keys)
     for n, word in enumerate(known):  # 96 of 480 ticks are 19 of 96
         known[n] = word.replace('60_8', '13_8')
     assert generate.main(['--midi', 'out.mid', '--primer', 'known.mid', '--length', '0']) == 0
     assert '8 of the first 16 words' in capsys.readouterr().err
     assert words_in('out.mid') == melody(keys)[:16]  # the nearest words that it knows
-    write_midi.write_midi(music.to_data(melody(keys), SETUP), 'known.mid')
-    del composed[:]
+    write_midi.write_midi(write_midi.to_data(melody(keys), SETUP), 'known.mid')
     generate.main(['--midi', 'with.mid', '--primer', 'known.mid', '--length', '30', '--seed', '4'])
     assert 'of the first' not in capsys.readouterr().err
     generate.main(
@@ -363,8 +338,9 @@ def test_primer(composer, composed, capsys):
             '4',
         ]
     )
-    assert composed[0][:16] == melody(keys)[:16]
-    assert composed[0][16:] == composed[1]
+    begun = words_in('with.mid')
+    assert begun[:16] == melody(keys)[:16]
+    assert begun[16:46] == words_in('without.mid')[:30]  # behind them notes are ended
 
 
 def test_a_piece_ends_where_the_model_ends_it():
@@ -478,7 +454,8 @@ def test_a_piece_without_a_note(composer, capsys):
     capsys.readouterr()
     assert code(generate, '--midi', 'out.mid', '--length', '0', '--num', '2') == 1
     assert [line for line in capsys.readouterr().err.splitlines() if '--seed' in line][1:] == [
-        f'generate.py: the model ended piece {n} before its first note; try another --seed or a larger --length'
+        f'generate.py: the model ended piece {n} before its first note; '
+        'try another --seed or a larger --length'
         for n in (1, 2)
     ]
     assert not list(composer.parent.parent.glob('out*'))

@@ -4,7 +4,7 @@ import numpy
 import pytest
 
 from support import checkpoint
-from support import text as corpus
+from support.text import detokenize, tokenize
 import generate
 import train
 from conftest import TINY
@@ -106,7 +106,7 @@ def test_greedy_text_is_what_the_network_says(trained, capsys):
         words.append(meta['vocabulary'][int(y[0].argmax())])
         y = model.step([meta['vocabulary'].index(words[-1])])
     out = capsys.readouterr().out
-    assert out == corpus.join(words, 'space').rstrip('\n') + '\n'
+    assert out == detokenize(words, 'space').rstrip('\n') + '\n'
 
 
 # The command
@@ -120,7 +120,7 @@ def test_seed_num_length_and_out(trained, folder, capsys):
 
     one = text('--seed', '5')
     assert text('--seed', '5') == one != text('--seed', '6')
-    assert len(corpus.split_text(one, 'space')) in (20, 21)  # a line end of its own
+    assert len(tokenize(one, 'space')) in (20, 21)  # a line end of its own
     assert text('--seed', '5', '--out', 'text.txt') == ''
     assert (folder / 'text.txt').read_text(encoding='utf-8') == one
     assert text('--seed', '5', '--length', '0', '--start', 'the', 'cat') == 'the cat\n'
@@ -148,7 +148,7 @@ def test_sampling_options_arrive(trained, capsys):
 
 def test_stop(trained, capsys):
     generate.main(['--stop', 'cat', '--length', '500', '--seed', '0'])
-    words = corpus.split_text(capsys.readouterr().out, 'space')
+    words = tokenize(capsys.readouterr().out, 'space')
     assert words.index('cat') == len(words) - 2
 
 
