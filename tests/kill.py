@@ -30,7 +30,7 @@ RUNS = {
 PROGRAM = """
 import hashlib, sys
 import train
-from support import checkpoint
+from support import checkpoint, progress
 
 notes, save = open(sys.argv.pop(1), 'a'), checkpoint.save
 
@@ -38,7 +38,7 @@ def noted(path, *rest):
     save(path, *rest)
     print(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), file=notes, flush=True)
 
-checkpoint.save, train.AUTOSAVE = noted, 0  # seconds
+checkpoint.save, progress.AUTOSAVE = noted, 0  # seconds
 sys.exit(train.main())
 """
 
@@ -55,7 +55,7 @@ def start(notes, *argv):
 def untimed(log):
     return [
         {name: value for name, value in entry.items() if name not in ('elapsed_time', 'tokens/s')}
-        for entry in json.loads(log.read_bytes())
+        for entry in map(json.loads, log.read_bytes().splitlines())
     ]
 
 
@@ -66,9 +66,9 @@ def look(out, written, log):
             assert f'{name} {hashlib.sha256((out / name).read_bytes()).hexdigest()}' in written, (
                 name
             )
-    if (out / 'log').exists():
-        entries = untimed(out / 'log')
-        assert entries == log[: len(entries)], 'log'
+    if (out / 'log.jsonl').exists():
+        entries = untimed(out / 'log.jsonl')
+        assert entries == log[: len(entries)], 'log.jsonl'
     if (out / 'loss.png').exists():
         matplotlib.image.imread(out / 'loss.png')
 
@@ -93,7 +93,7 @@ def main(argv=None):
                 unbroken[name] = (
                     time.perf_counter() - began,
                     set((folder / f'{name}.notes').read_text().splitlines()),
-                    untimed(whole / 'log'),
+                    untimed(whole / 'log.jsonl'),
                 )
             duration, written, log = unbroken[name]
             shutil.rmtree(out, ignore_errors=True)
@@ -116,7 +116,7 @@ def main(argv=None):
             for file in ('last.npz', 'best.npz', 'loss.png'):
                 assert (out / file).read_bytes() == (whole / file).read_bytes(), file
             look(out, written, log)
-            assert untimed(out / 'log') == log and not any(out.glob('.*.part'))
+            assert untimed(out / 'log.jsonl') == log and not any(out.glob('.*.part'))
             finished += 1
     print(
         f'{kills} kills, {saving} of them while a file was being written, {early} before the first was; '
