@@ -226,7 +226,7 @@ def train(args, learned, saved, folder, comm):
     print(f'{model.count_params():,} parameters;', learned.shares(batchsize, args, comm.size))
     begun = trained.epoch * x_streams.size + int(sums[2]) * batchsize
     stopped = 0
-    progress = Progress(args.epoch, x_streams.size, begun, sums, folder.elapsed())
+    progress = Progress(args.epoch, x_streams.size, begun, sums, folder.log)
     with run.Stop() as stop, progress:
         while not stopped and not is_done(trained, args):
             # Prepare mini batch

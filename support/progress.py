@@ -22,13 +22,14 @@ class Progress:
 
     epochs, words: how long the run and an epoch are; done: words read before this start;
     sums: (3,) float64, of this epoch: loss and accuracy, summed over steps, and the steps;
-    elapsed: seconds that the run took before this start.
+    log: the epochs before this start, a list of dict as in log.jsonl.
     """
 
-    def __init__(self, epochs, words, done, sums, elapsed=0):
+    def __init__(self, epochs, words, done, sums, log=()):
         self.epochs, self.words, self.done, self.sums = epochs, words, done, sums
-        self.began = time.perf_counter() - elapsed
-        self.watch, self.columns = LossWatch(), None
+        last = log[-1] if log else {}
+        self.began = time.perf_counter() - last.get('elapsed_time', 0)
+        self.watch, self.columns = LossWatch(last.get('main/loss')), None
         self.seconds = self.read = 0  # of this epoch, since the program started
         self.clock = self.last_line = self.last_save = time.perf_counter()
         self.bar = tqdm.tqdm(
@@ -80,7 +81,7 @@ class Progress:
             self.last_line = now
             speed = self.read / self.seconds
             left = tqdm.tqdm.format_interval((self.epochs * self.words - self.done) / speed)
-            share = self.done % self.words / self.words
+            share = (self.done % self.words or self.words) / self.words
             self.say(f'{epoch}, {share:.0%}: {mean}, {speed:,.0f} words/s, {left} left')
 
     def end_epoch(self):
@@ -112,12 +113,12 @@ class LossWatch:
     """Looks at the loss of each window: is it a number, and did it jump?
 
     A jump is twice the usual loss and a nat more, over JUMP_WORDS; a single line may differ as
-    much.
+    much. usual: nats per word (float) of the words before, None if there are none.
     """
 
-    def __init__(self):
+    def __init__(self, usual=None):
         self.nats = self.words = 0  # since the last comparison
-        self.usual = None  # nats per word, about
+        self.usual = usual
 
     def __call__(self, loss, words, where):
         """The warning (str) of a jump, or None; `where` is for messages.

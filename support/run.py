@@ -96,10 +96,6 @@ class Folder:
                 file.rename(aside / file.name)
             print(f'the run that was in {self.path} is now in {aside}')
 
-    def elapsed(self):
-        """Seconds (float) that the epochs of the log took."""
-        return self.log[-1].get('elapsed_time', 0) if self.log else 0
-
     def write_log(self):
         """Writes log.jsonl anew."""
         with terminal.replacing(self.path / 'log.jsonl') as file:
@@ -144,17 +140,15 @@ class Folder:
 
 
 def read_log(path, epochs):
-    """The first `epochs` entries (list of dict) of a log.jsonl, as far as it is whole.
+    """The entries (list of dict) of a log.jsonl up to an epoch, as far as the log is whole.
 
     A process that was killed may have logged an epoch that no checkpoint holds.
     """
     entries = []
-    with contextlib.suppress(OSError, RecursionError, ValueError):
-        for line in path.read_text(encoding='utf-8').splitlines()[:epochs]:
+    with contextlib.suppress(KeyError, OSError, RecursionError, TypeError, ValueError):
+        for line in path.read_text(encoding='utf-8').splitlines():
             entry = json.loads(line)
-            if not isinstance(entry, dict) or not all(
-                type(value) in (int, float) for value in entry.values()
-            ):
+            if entry['epoch'] > epochs or {*map(type, entry.values())} - {int, float}:
                 break
             entries.append(entry)
     return entries
