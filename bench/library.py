@@ -50,7 +50,7 @@ def invented(n):
 
 
 def make(folder, size):
-    """Fills a folder with about `size` bytes of texts; returns the bytes and the number of texts."""
+    """Fills a folder with about `size` bytes of texts: (bytes, number of texts)."""
     rng = random.Random(0)
     story = (ROOT / 'data' / 'holmes.txt').read_text(encoding='utf-8')
     sentences = [sentence for sentence in re.findall('[^。\n]+。', story) if len(sentence) < 100]

@@ -55,7 +55,7 @@ class Seen:
         )
 
     def longest_run(self):
-        """The longest part (list of str) of the words that stands in the corpus; of several the first."""
+        """The longest part (list of str) of the words that stands in the corpus, the first one."""
         seen, unseen = 0, 1
         while self(unseen).any():
             seen, unseen = unseen, 2 * unseen
@@ -66,7 +66,7 @@ class Seen:
         return self.words[start : start + seen]
 
     def share(self, n):
-        """The share (float) of the n-grams of the words that stand in the corpus; None without any."""
+        """The share (float) of the n-grams of the words that stand in the corpus, or None."""
         found = self(n)
         return float(found.mean()) if len(found) else None
 
