@@ -257,7 +257,8 @@ def train(args, learned, saved, folder, comm):
                 trained.options = {name: getattr(args, name) for name in (*RUN, *TRAINING)}
                 folder.save(trained, optimizer, progress.sums, entry, comm)
                 progress.saved()
-    print(f'epoch {trained.epoch} of {args.epoch} done; the run is in {args.out}')
+    if not stopped:
+        print(f'epoch {trained.epoch} of {args.epoch} done; the run is in {args.out}')
     return stopped
 
 
