@@ -102,7 +102,7 @@ def options():
 
         def option(name, help, type=None, metavar=None, short=(), **more):
             default = DEFAULTS[name.strip('-').replace('-', '_')]
-            help += '' if default in (None, False) else f' (default: {default})'
+            help += '' if default is None or default is False else f' (default: {default})'
             more |= {'type': type, 'metavar': metavar} if type or metavar else {}
             group.add_argument(name, *short, help=help, **more)
         return option
@@ -257,7 +257,8 @@ def train(args, learned, saved, folder, comm):
                 trained.options = {name: getattr(args, name) for name in (*RUN, *TRAINING)}
                 folder.save(trained, optimizer, progress.sums, entry, comm)
                 progress.saved()
-    print(f'epoch {trained.epoch} of {args.epoch} done; the run is in {args.out}')
+    if not stopped:
+        print(f'epoch {trained.epoch} of {args.epoch} done; the run is in {args.out}')
     return stopped
 
 
@@ -306,13 +307,19 @@ def streams(ids, batchsize):
 
 
 def forward(model, x, t, args, dropout_ratio=0.0):
-    """Reads a window, x and t (T, B) int32 ids, and moves the state of the model on.
+    """Reads a window at once, or step by step if the options or the cells want it: see stepwise."""
+    if args.stepwise or model.cell != 'lstm':
+        return stepwise(model, x, t, dropout_ratio)
+    return fused.forward(model, x, t, dropout_ratio)
 
-    Returns the sums over the T steps of the loss, a scalar Variable (nats), and of the accuracy.
+
+def stepwise(model, x, t, dropout_ratio):
+    """Reads a window as the article does, word by word: x and t, (T, B) int32 ids.
+
+    Moves the state of the model on. Returns the sums over the T steps of the loss, a scalar
+    Variable (nats), and of the accuracy.
     """
-    if not args.stepwise and model.cell == 'lstm':
-        return fused.forward(model, x, t, dropout_ratio)
-    accum_loss = accum_accuracy = 0  # the article's way, word by word
+    accum_loss = accum_accuracy = 0
     for x_step, t_step in zip(x, t):
         loss, accuracy = model.forward(x_step, t_step, dropout_ratio)
         accum_loss += loss

@@ -15,7 +15,6 @@ does, are chosen on the validation tunes. So is the network's epoch.
 """
 
 import argparse
-import dataclasses
 import collections
 import pathlib
 import sys
@@ -26,10 +25,8 @@ import train  # first: it prepares chainer's import
 import chainer
 import numpy
 
-from support import checkpoint
-from support import music
+from support import checkpoint, data, music, options, parallel, run
 from support.text import EOS, encode, make_vocabulary
-from rnn import RNN
 
 ORDER = 5
 
@@ -135,65 +132,49 @@ def perplexity(model, ids):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description='The network against a 5-gram model on the Nottingham jigs.'
-    )
+    parser = argparse.ArgumentParser(description='The network against a 5-gram model on jigs.')
     parser.add_argument('folder', type=pathlib.Path)
-    args, options = parser.parse_known_args()
+    args, rest = parser.parse_known_args()
     paths = sorted(args.folder.glob('jigs*.mid'))
-    args, _ = train.parse(
-        ['--midi', *map(str, paths), '--min-count', '2', '--out', 'result/nottingham', *options]
-    )
+    argv = ['--midi', *map(str, paths), '--min-count', '2', '--out', 'result/nottingham', *rest]
+    given = vars(train.options().parse_args(argv))
     learned, validation, test, setup = split(paths)
-    print(
-        f'{len(paths)} tunes: {len(learned)} to learn from, {len(validation)} to validate, {len(test)} to test'
-    )
-    plain, validation, test = flat(learned), flat(validation), flat(test)
-<<<<<<< HEAD
-    learned = train.also_transposed(plain, *args.transpose) if args.transpose else plain
-    vocabulary = make_vocabulary(learned, args.min_count)
-=======
-    learned = music.also_transposed(plain, *args.transpose) if args.transpose else plain
-    vocabulary = corpus.make_vocabulary(learned, args.min_count)
->>>>>>> music
-    plain, learned, validation, test = (
-        encode(words, vocabulary) for words in (plain, learned, validation, test)
-    )
-    print(
-        f'{len(learned):,}, {len(validation):,} and {len(test):,} words, {len(vocabulary):,} types'
-    )
+    counts = f'{len(learned)} to learn from, {len(validation)} to validate, {len(test)} to test'
+    print(f'{len(paths)} tunes: {counts}')
+    with run.Folder() as folder:
+        args, _ = options.merge(train.DEFAULTS, given, folder, 0)
+        plain, validation, test = flat(learned), flat(validation), flat(test)
+        words = music.also_transposed(plain, *args.transpose) if args.transpose else plain
+        vocabulary = make_vocabulary(words, args.min_count)
+        plain, learned, validation, test = (
+            encode(some, vocabulary) for some in (plain, words, validation, test)
+        )
+        print(f'{len(learned):,}, {len(validation):,} and {len(test):,} words, ', end='')
+        print(f'{len(vocabulary):,} types')
+        what = data.Data(
+            source='jigs',
+            kind='music',
+            tokenizer='space',
+            setup=setup,
+            vocabulary=vocabulary,
+            ids=learned,
+            validation=validation,
+            crc=0,
+            test=None,
+            remarks=[],
+        )
+        train.train(args, what, None, folder, parallel.ALONE)
+    best = checkpoint.load(args.out / 'best.npz')
 
-    numpy.random.seed(args.seed)
-    model = RNN(len(vocabulary), args.unit, args.layer, args.cell)
-    meta = {
-        'kind': 'music',
-        'cut': 'space',
-        'music': dataclasses.asdict(setup),
-        'vocabulary': vocabulary,
-        'text_sum': 0,
-        'options': {'midi': [str(args.out)]},
-    }
-    train.move_aside(args.out)
-    updater = train.make_updater(model, train.Streams(learned, args.batchsize, args.bproplen), args)
-    trainer = train.make_trainer(
-        updater,
-        train.Streams(validation, args.batchsize, args.bproplen, repeat=False),
-        meta,
-        [],
-        args,
-    )
-    train.run(trainer, args)
-    best, meta = checkpoint.load(args.out / 'best.npz')
-
-    texts = {'tunes as they are': plain.tolist(), 'tunes with all transpositions': learned.tolist()}
+    texts = {'tunes as they are': plain.tolist(), 'with all transpositions': learned.tolist()}
     print(
         '5-gram: validation perplexity {:.3f}, test perplexity {:.3f} ({})'.format(
             *five_gram(texts, validation.tolist(), test.tolist(), len(vocabulary))
         )
     )
     print(
-        f'network: validation perplexity {perplexity(best, validation):.3f}, '
-        f'test perplexity {perplexity(best, test):.3f} (epoch {meta["epoch"]})'
+        f'network: validation perplexity {perplexity(best.model, validation):.3f}, '
+        f'test perplexity {perplexity(best.model, test):.3f} (epoch {best.epoch})'
     )
 
 

@@ -4,10 +4,10 @@
     python bench/novelty.py holmes.txt story.txt
     python generate.py | python bench/novelty.py holmes.txt -
 
-A small corpus is soon known by heart, and what looks well written may be quoted. Prints, for each text,
-the longest run of words that stands in the corpus, too, and the share of its n-grams that do. For
-comparison, the same of the last part of the corpus itself against what stands before it: what people
-write has such runs as well. A word is what it was for train.py (--level); a line end is one.
+A small corpus is soon known by heart, and what looks well written may be quoted. Prints, for each
+text, the longest run of words that stands in the corpus, too, and the share of its n-grams that do.
+The last part of the corpus itself against what stands before it is there for comparison: what
+people write has such runs as well. A word is what it is for train.py (--level); a line end is one.
 """
 
 import argparse
@@ -48,14 +48,14 @@ class Seen:
         return numpy.isin(grams[self.n_corpus :], grams[: max(0, self.n_corpus - n + 1)])
 
     def _pairs(self, k, distance):
-        """int64 numbers of the runs that are a run of 2 ** k words and another one `distance` words on."""
+        """int64 numbers of runs: one of 2 ** k words, and another one `distance` words on."""
         numbers = self.numbers[k]
         return (
             numbers[: max(0, len(numbers) - distance)] * len(self.numbers[0]) + numbers[distance:]
         )
 
     def longest_run(self):
-        """The longest (the first, if several) part of the words that stands in the corpus (list of str)."""
+        """The longest part (list of str) of the words that stands in the corpus, the first one."""
         seen, unseen = 0, 1
         while self(unseen).any():
             seen, unseen = unseen, 2 * unseen
@@ -66,13 +66,13 @@ class Seen:
         return self.words[start : start + seen]
 
     def share(self, n):
-        """The share (float) of the n-grams of the words that stand in the corpus; None if there are none."""
+        """The share (float) of the n-grams of the words that stand in the corpus, or None."""
         found = self(n)
         return float(found.mean()) if len(found) else None
 
 
 def report(name, learned, words, lengths):
-    """Prints the line of a text, words (list of str) after `learned` was learned; returns its longest run."""
+    """Prints the line of a text (lists of words); returns its longest run that was learned."""
     seen = Seen(learned, words)
     shares, run = (seen.share(n) for n in lengths), seen.longest_run()
     print(
