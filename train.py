@@ -222,7 +222,7 @@ def train(args, learned, saved, folder, comm):
     trained = Checkpoint(model, **learned.about())
     sums = checkpoint.resume(trained, saved, optimizer, batchsize, comm)
     comm = parallel.join(comm, model, [learned.crc, x_streams.size, optimizer.t])
-    folder.open(args.out, saved, comm.rank)
+    parallel.together(comm, lambda: folder.open(args.out, saved, comm.rank))
     print(f'{model.count_params():,} parameters;', learned.shares(batchsize, args, comm.size))
     begun = trained.epoch * x_streams.size + int(sums[2]) * batchsize
     stopped = 0

@@ -162,11 +162,12 @@ def together(comm, action):
 def ending_all(comm):
     """Inside, an error ends all processes, which would wait for this one otherwise.
 
-    A FloatingPointError is raised as it is: all processes see the same numbers.
+    A FloatingPointError and a terminal.UserError are raised as they are: all processes have the
+    same one.
     """
     try:
         yield
-    except FloatingPointError:
+    except (FloatingPointError, terminal.UserError):
         raise
     except BaseException as error:
         if comm.size == 1:

@@ -1,4 +1,4 @@
-"""terminal.py, and what it promises for all four programs: UTF-8, one line for an error, closed pipes."""
+"""What all programs promise: UTF-8, one line for an error, closed pipes."""
 
 import argparse
 import os
@@ -150,9 +150,9 @@ def test_numbers_out_of_bounds(text, message):
 
 
 def test_an_error_is_one_line_whatever_is_in_it(capsys):
-    @terminal.reporting(ValueError)
+    @terminal.reporting
     def main(argv=None):
-        raise ValueError('a\nb\x1b[2Jc\r\u2028ホームズ')
+        raise terminal.UserError('a\nb\x1b[2Jc\r\u2028ホームズ')
 
     assert main() == 1
     err = capsys.readouterr().err

@@ -77,8 +77,8 @@ def test_forbidden_ids_are_never_drawn():
 
 
 def test_each_word_is_fed_exactly_once():
-    """Read by hand, word by word, a network of large weights says the same; it has a long memory."""
-    numpy.random.seed(3)
+    """Read by hand, word by word, a network of large weights says the same."""
+    numpy.random.seed(6)
     model, by_hand = RNN(9, 8), []
     for param in model.params():
         param.array[...] = 2 * numpy.random.normal(size=param.shape)
