@@ -1,10 +1,10 @@
-"""Kills training (SIGKILL) at random moments and resumes it, until nothing can have been lost by chance.
+"""Kills training (SIGKILL) at random moments and resumes it: nothing may be lost.
 
     python tests/kill.py 60
 
-The runs save after every window, so that many kills come while a file is being written. After each
-kill every checkpoint is, byte for byte, one that an unbroken run wrote, and log and picture are whole;
-a run that has come to its end leaves the files of the unbroken one. Exit code 1 if not.
+The runs save after every window, so that many kills come while a file is being written. After
+each kill every checkpoint is, byte for byte, one that an unbroken run wrote, and log and picture
+are whole; a run that has come to its end leaves the files of the unbroken one. Exit code 1 if not.
 """
 
 import argparse
@@ -44,7 +44,7 @@ sys.exit(train.main())
 
 
 def start(notes, *argv):
-    """A training (subprocess.Popen) that notes the checksum of each checkpoint that it has written."""
+    """A training (subprocess.Popen) that notes the checksum of each checkpoint it has written."""
     return subprocess.Popen(
         [sys.executable, '-c', PROGRAM, notes, *map(str, argv)],
         stdout=subprocess.DEVNULL,
@@ -60,7 +60,7 @@ def untimed(log):
 
 
 def look(out, written, log):
-    """Asserts that what a killed run left in the folder `out` is whole, and what the unbroken run wrote."""
+    """Asserts that what a killed run left in `out` is whole, and what the unbroken run wrote."""
     for name in ('last.npz', 'best.npz'):
         if (out / name).exists():
             assert f'{name} {hashlib.sha256((out / name).read_bytes()).hexdigest()}' in written, (
@@ -119,8 +119,8 @@ def main(argv=None):
             assert untimed(out / 'log.jsonl') == log and not any(out.glob('.*.part'))
             finished += 1
     print(
-        f'{kills} kills, {saving} of them while a file was being written, {early} before the first was; '
-        f'{finished} runs came to their end, with the very files of the unbroken runs'
+        f'{kills} kills, {saving} of them while a file was being written, {early} before the '
+        f'first was; {finished} runs came to their end, with the very files of the unbroken runs'
     )
     return 0
 
