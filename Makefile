@@ -1,8 +1,9 @@
 # make demo    install into .venv, learn data/holmes.txt and data/track1.mid, write and compose
-# make test    install into .venv, run the tests
+# make test    install into .venv, check the style, run the tests
+# make lint    only check the style
 # make test-slow    kill and resume training, feed damaged files to the programs: twenty minutes
 # make bench   install PyTorch as well, measure the speed (MIDI=FOLDER of .mid files, GPU=0)
-# make PYTHON=python3.12 ...    with another interpreter (3.10 to 3.13)
+# make PYTHON=python3.12 ...    with another interpreter (3.10 or newer)
 
 PYTHON = python3
 BIN = .venv/bin
@@ -14,8 +15,12 @@ demo: $(INSTALLED)
 	$(BIN)/python train.py --midi track1.mid --out result/demo-music
 	$(BIN)/python generate.py --midi result/demo.mid --wav result/demo.wav --plot result/demo.png --model result/demo-music
 
-test: $(INSTALLED)-tests
+test: lint
 	$(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED)-tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 
 test-slow: $(INSTALLED)-tests
 	$(BIN)/python tests/kill.py 60
@@ -26,14 +31,14 @@ test-slow: $(INSTALLED)-tests
 bench: $(INSTALLED)-bench
 	$(BIN)/python bench/speed.py $(if $(GPU),--gpu $(GPU)) $(if $(MIDI),--midi $(MIDI)) --out bench/results/$(if $(GPU),gpu,cpu).json
 
-$(INSTALLED): requirements.txt
+$(INSTALLED): requirements.txt requirements/cpu.txt
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet "setuptools<81" wheel
 	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements.txt
 	touch $@
 
 $(INSTALLED)-tests: $(INSTALLED) requirements/test.txt requirements/mpi.txt
-	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements/test.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements/test.txt -r requirements/mpi.txt
 	touch $@
 
 $(INSTALLED)-bench: $(INSTALLED) requirements/bench.txt
@@ -43,4 +48,4 @@ $(INSTALLED)-bench: $(INSTALLED) requirements/bench.txt
 clean:
 	rm -rf .venv result
 
-.PHONY: demo test test-slow bench clean
+.PHONY: demo test lint test-slow bench clean

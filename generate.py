@@ -22,409 +22,115 @@ from support import terminal
 if __name__ == '__main__':
     terminal.quiet_imports()
 
+from support import modern_chainer  # prepares chainer's import
+
 import numpy
-
-from support import checkpoint
-from support import text as corpus
-from support import modern_chainer
-from support import music
-from support.terminal import number
-from write_midi import write_midi
-
-import chainer
 from chainer.backends import cuda
+
+from read_midi import EVENTS, MusicError, Setup, note_counts
+from support import checkpoint, music
+from support.source import find
+from support.terminal import number
+from support.text import EOS, UNK, detokenize_stream, encode, near_words, tokenize
+from write_midi import to_data, write_midi
 
 PRIMER = 16  # words of a --primer that are read
 NEAR = 10  # words that --near lists
+DEFAULT_LENGTH = {'text': 100, 'music': 500}
+ENDINGS = {'midi': ('.mid', '.midi'), 'wav': ('.wav',), 'plot': ('.png',)}  # of what is composed
 
 
-@terminal.reporting(
-    corpus.CorpusError, music.MusicError, checkpoint.CheckpointError, FloatingPointError
-)
-def main(argv=None):
-    """Runs the command with the arguments argv (list of str); returns its exit code."""
+# fmt: off
+def options():
+    """The argparse.ArgumentParser of this program."""
     parser = argparse.ArgumentParser(
         prog='generate.py',
-        description='Writes a text or music with a model that train.py has trained.',
-    )
-    parser.add_argument(
-        '--start',
-        nargs='+',
-        default=[],
-        metavar='WORD',
-        help='words to begin with; for music a pseudo-word or a pitch, C4 (default: '
-        'the beginning of a line or piece)',
-    )
-    parser.add_argument(
-        '--length',
-        type=number(int, 0),
-        metavar='N',
-        help='new words to write, the start not counted (default: 100; music: 500 '
-        'at most, about 250 notes)',
-    )
-    parser.add_argument(
-        '--temperature',
-        type=number(float, 0),
-        default=1.0,
-        metavar='T',
-        help='below 1 safer choices, above 1 wilder ones, 0 always the '
-        'likeliest word (default: 1.0, the learned probabilities)',
-    )
-    parser.add_argument(
-        '--top-k',
-        type=number(int, 0),
-        default=0,
-        metavar='K',
-        help='choose among the K likeliest words only (default: 0, all)',
-    )
-    parser.add_argument(
-        '--top-p',
-        type=number(float, 0, 1),
-        default=1.0,
-        metavar='P',
-        help='choose among the likeliest words that together have '
-        'probability P (default: 1.0, all)',
-    )
-    parser.add_argument(
-        '--stop', metavar='WORD', help='end after this word, 。 or <eos> (a line end) for instance'
-    )
-    parser.add_argument(
-        '--num',
-        type=number(int, 1),
-        default=1,
-        metavar='N',
-        help='texts to write, an empty line between them; of music out-1.mid, '
-        'out-2.mid, ... (default: 1)',
-    )
-    parser.add_argument(
-        '--seed',
-        type=number(int, 0, 2**32 - 1),
-        help='the same seed gives the same text (default: random, and printed)',
-    )
-    parser.add_argument(
-        '--wakati', action='store_true', help="spaces between all words, the article's form"
-    )
-    parser.add_argument('--midi', metavar='FILE', help='compose, and write the music to this .mid')
-    parser.add_argument('--wav', metavar='FILE', help='compose, and write the sound to this .wav')
-    parser.add_argument('--plot', metavar='FILE', help='compose, and draw a piano roll: a .png')
-    parser.add_argument(
-        '--primer', metavar='FILE', help=f'begin with the first {PRIMER} words of this .mid'
-    )
-    parser.add_argument(
-        '--no-primer', action='store_true', help='leave the primer out of the result'
-    )
-    parser.add_argument(
-        '--near',
-        metavar='WORD',
-        help=f'list the {NEAR} words that the model takes to be most like this one, and write nothing',
-    )
-    parser.add_argument(
-        '--model',
-        metavar='PATH',
-        help='a run (folder) or a checkpoint (.npz) (default: newest in result/ of the kind)',
-    )
-    parser.add_argument(
-        '--best',
-        action='store_true',
-        help='the model with the best validation instead of the last one',
-    )
-    parser.add_argument(
-        '--out', metavar='FILE', help='write the text to this file instead of stdout'
-    )
-    parser.add_argument(
-        '--gpu',
-        type=int,
-        default=-1,
-        metavar='ID',
-        help='GPU to use (default: -1, the CPU, which is as fast for this)',
-    )
-    args = parser.parse_args(argv)
-    outputs = [name for name in (args.midi, args.wav, args.plot) if name is not None]
-    kind = 'music' if outputs else 'text'
-    check(parser, args, outputs)
+        description='Writes a text or music with a model that train.py has trained.')
+    option = parser.add_argument_group('what is written').add_argument
+    option('--start', nargs='+', default=[], metavar='WORD', help='words to begin with; of music a '
+           'pseudo-word or a pitch, C4 (default: the beginning of a line or piece)')
+    option('--length', type=number(int, 0), metavar='N', help='new words to write, the start not '
+           'counted (default: 100; of music 500 at most, about 250 notes)')
+    option('--stop', metavar='WORD', help='end after this word, 。 or <eos> (a line end)')
+    option('--num', type=number(int, 1), default=1, metavar='N', help='texts to write, an empty '
+           'line between them; of music out-1.mid, out-2.mid, ... (default: 1)')
+    option('--wakati', action='store_true', help="spaces between all words, the article's form")
+    option('--out', metavar='FILE', help='write the text to this file instead of stdout')
+    option('--near', metavar='WORD', help=f'list the {NEAR} words that the model takes to be most '
+           'like this one, and write nothing')
 
+    option = parser.add_argument_group('music').add_argument
+    option('--midi', metavar='FILE', help='compose, and write the music to this .mid')
+    option('--wav', metavar='FILE', help='compose, and write the sound to this .wav')
+    option('--plot', metavar='FILE', help='compose, and draw a piano roll: a .png')
+    option('--primer', metavar='FILE', help=f'begin with the first {PRIMER} words of this .mid')
+    option('--no-primer', action='store_true', help='leave the primer out of the result')
+
+    option = parser.add_argument_group('how words are drawn').add_argument
+    option('--temperature', type=number(float, 0), default=1.0, metavar='T', help='below 1 '
+           'safer choices, above 1 wilder ones, 0 always the likeliest word (default: 1.0)')
+    option('--top-k', type=number(int, 0), default=0, metavar='K', help='choose among the K '
+           'likeliest words only; 40 against nonsense (default: 0, all)')
+    option('--top-p', type=number(float, 0, 1), default=1.0, metavar='P', help='choose among '
+           'the likeliest words that together have probability P (default: 1.0, all)')
+    option('--seed', type=number(int, 0, 2**32 - 1), help='the same seed gives the same text '
+           '(default: random, and printed)')
+
+    option = parser.add_argument_group('the model').add_argument
+    option('--model', metavar='PATH', help='a run (folder) or a checkpoint (.npz) (default: the '
+           'newest in result/ of the kind)')
+    option('--best', action='store_true', help='the model with the best validation instead of the '
+           'last one: fewer quotations of a small text')
+    option('--gpu', type=int, default=-1, metavar='ID', help='GPU to use (default: -1, the CPU, '
+           'which is as fast for this)')
+    return parser
+# fmt: on
+
+
+@terminal.reporting
+def main(argv=None):
+    """Runs the command with the arguments argv (list of str); returns its exit code."""
+    parser = options()
+    args = parser.parse_args(argv)
+    kind = 'music' if args.midi or args.wav or args.plot else 'text'
+    check(parser, args, kind)
     path = choose_checkpoint(args.model, args.best, kind)
-    model, meta = checkpoint.load(path)
+    saved = checkpoint.load(path)
     if args.near is not None:
-        return list_near(model, meta, args)
-    if meta['kind'] != kind:
-        refuse(
-            f'{path} is a model of {meta["kind"]}, not of {kind}: '
-            + (
-                'leave out --midi, --wav and --plot'
-                if kind == 'music'
-                else 'it writes with --midi out.mid'
-            )
+        return list_near(saved, args)
+    vocabulary = saved.vocabulary
+    if saved.kind != kind:
+        advice = (
+            'leave out --midi, --wav and --plot' if kind == 'music' else '--midi out.mid composes'
         )
-    if corpus.EOS not in meta['vocabulary']:
-        raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {corpus.EOS}')
-    vocabulary = meta['vocabulary']
-    start = (start_music if kind == 'music' else start_text)(args, meta)
+        refuse(f'{path} is a model of {saved.kind}, not of {kind}: {advice}')
+    if EOS not in vocabulary:
+        raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {EOS}')
+    start = start_words(args, saved)
     if args.stop is not None and args.stop not in vocabulary:
         refuse(unknown_word(args.stop, vocabulary))
-    seed = args.seed if args.seed is not None else int.from_bytes(os.urandom(4), 'little')
-    print(f'{path}: epoch {meta["epoch"]}; --seed {seed}', file=sys.stderr)
-    use_device(model, args.gpu)
+    seed = int.from_bytes(os.urandom(4), 'little') if args.seed is None else args.seed
+    print(f'{path}: epoch {saved.epoch}; --seed {seed}', file=sys.stderr)
+    modern_chainer.use_device(saved.model, args.gpu)
 
-    length = args.length if args.length is not None else 500 if kind == 'music' else 100
     drawn = generate(
-        model,
-        corpus.encode(start or [corpus.EOS], vocabulary),
-        length,
+        saved.model,
+        encode(start or [EOS], vocabulary),
+        DEFAULT_LENGTH[kind] if args.length is None else args.length,
         args.num,
         args.temperature,
         args.top_k,
         args.top_p,
-        forbidden=positions(corpus.UNK, vocabulary),
+        forbidden=ids_of(UNK, saved),
         rng=numpy.random.RandomState(seed),
     )
     if args.num == 1:
         texts = [(vocabulary[i] for (i,) in drawn)]  # written as it is drawn
     else:
-        texts = [
-            [vocabulary[int(i)] for i in ids]
-            for ids in numpy.reshape(list(drawn), (-1, args.num)).T
-        ]
-    if kind == 'music':
-        return save_music([] if args.no_primer else start, texts, meta['music'], args)
-    write_text(start, texts, meta['cut'], args)
-    return 0
-
-
-def check(parser, args, outputs):
-    """Refuses options that do not go together; outputs: the names (list of str) of music to write."""
-    if args.near is not None and (outputs or args.start or args.primer or args.out):
-        parser.error('--near lists words and writes nothing; it goes with --model and --best only')
-    if args.near == '':
-        parser.error('--near is empty')
-    if args.primer and not outputs:
-        parser.error('--primer begins music; where shall it go? for instance --midi out.mid')
-    if outputs and (args.out or args.wakati):
-        parser.error('--out and --wakati are for text')
-    if args.out and args.out.endswith('.npz'):
-        parser.error(f'--out {args.out!r} is the name of a checkpoint')
-    if args.primer and args.start:
-        parser.error('--primer and --start: one beginning is enough')
-    if args.no_primer and not args.primer:
-        parser.error('--no-primer without --primer')
-    for option, endings in (('midi', ('.mid', '.midi')), ('wav', ('.wav',)), ('plot', ('.png',))):
-        name = getattr(args, option)
-        if name is None:
-            continue
-        path = pathlib.Path(name)
-        if not path.name or path.is_dir():
-            parser.error(f'--{option} {name!r} is not the name of a file')
-        if path.suffix and path.suffix.lower() not in endings:
-            parser.error(f'--{option} {name!r}: its name should end in {endings[0]}')
-        if not path.parent.is_dir():
-            parser.error(f'--{option} {name!r}: there is no folder {path.parent}')
-    files = [os.path.realpath(name) for name in (*outputs, *filter(None, [args.primer]))]
-    if len(set(files)) < len(files):
-        parser.error('--midi, --wav, --plot and --primer: each needs a file of its own')
-
-
-def refuse(message):
-    """Ends the program with one line and exit code 2: it was called in a wrong way."""
-    terminal.complain('generate.py', message)
-    sys.exit(2)
-
-
-def list_near(model, meta, args):
-    """Prints the words nearest to --near, the nearest first, and the cosines between them; returns the exit code."""
-    vocabulary, args.start, words = meta['vocabulary'], [args.near], [args.near]
-    if args.near not in vocabulary:
-        words = (start_music if meta['kind'] == 'music' else start_text)(args, meta)
-    if len(words) != 1:
-        refuse(
-            f'--near {args.near!r} is not one word to the model but {len(words)}: {" ".join(words)}'.rstrip(
-                ': '
-            )
-        )
-    for i, cosine in nearest(model.l0.W.array, vocabulary.index(words[0]), NEAR):
-        print(f'{cosine:6.3f}  {vocabulary[i]}')
-    return 0
-
-
-def nearest(W, i, n):
-    """[(row, cosine), ...]: the n rows of W (n_vocab, n_units) whose directions are nearest to that of row i."""
-    length = numpy.linalg.norm(W.astype('d'), axis=1)
-    cosines = W @ W[i].astype('d') / numpy.maximum(length * length[i], numpy.finfo('d').tiny)
-    order = numpy.argsort(-cosines, kind='stable')
-    return [(int(k), float(cosines[k])) for k in order if k != i][:n]
-
-
-def write_text(start, texts, cut, args):
-    """Writes the words of texts (lists of str), each after the words `start`, to --out or stdout."""
-    pieces = (
-        piece
-        for n, text in enumerate(texts)
-        for piece in itertools.chain(
-            ['\n'] if n else [], written(start, text, cut, args.wakati, args.stop)
-        )
-    )
-    if args.out:
-        with terminal.replacing(args.out) as file:
-            file.writelines(piece.encode() for piece in pieces)
-    else:
-        for piece in pieces:
-            print(piece, end='', flush=True)
-
-
-def save_music(start, texts, setup, args):
-    """Writes the words of pieces (lists of str), each after the words `start`, as --midi, --wav, --plot.
-
-    Returns the exit code: 1 if there is a piece without a note, which is left out.
-    """
-    pieces = [music.to_data([*start, *piece(text, args.stop)], setup) for text in texts]
-    silent = [n for n, data in enumerate(pieces, 1) if not any(music.note_counts(data))]
-    for n in silent:
-        print(
-            f'generate.py: the model ended piece {n} before its first note; try another --seed or a larger --length',
-            file=sys.stderr,
-        )
-    for name, write in (
-        (args.midi, write_midi),
-        (args.wav, music.write_wav),
-        (args.plot, music.write_png),
-    ):
-        for n, data in enumerate(pieces, 1):
-            if name is not None and n not in silent:
-                path = pathlib.Path(name)
-                if len(pieces) > 1:
-                    path = path.with_stem(f'{path.stem}-{n}')
-                write(data, path)
-                print(f'{path}: {music.note_counts(data)[0]} notes', file=sys.stderr)
-    return 1 if silent else 0
-
-
-def piece(words, stop=None):
-    """Yields the words up to the end of the piece, which is not one of them, or to the first `stop`."""
-    for word in words:
-        if word == corpus.EOS:
-            break
-        yield word
-        if word == stop:
-            break
-
-
-def positions(word, vocabulary):
-    """The ids (list of int) of a word: one, or none."""
-    return [i for i, other in enumerate(vocabulary) if other == word]
-
-
-def use_device(model, gpu):
-    """Moves the model to GPU number `gpu`, or says in one line why it stays on the CPU."""
-    count = modern_chainer.gpu_count()
-    if gpu < 0:
-        if count:
-            print('a GPU is idle: --gpu 0 uses it', file=sys.stderr)
-        return
-    reason = f'{count} found' if count else 'none found'
-    if gpu < count:
-        try:
-            device = chainer.get_device(f'@cupy:{gpu}')
-            device.use()
-            device.xp.arange(2).sum()  # does a kernel compile and run?
-            model.to_device(device)
-            return
-        except Exception as error:  # a missing library shows in many ways
-            reason = str(error).strip().split('\n')[0]
-    print(f'no GPU {gpu} can be used here ({reason}): going on on the CPU', file=sys.stderr)
-
-
-def choose_checkpoint(model, best, kind):
-    """The path of the checkpoint that --model and --best mean; CheckpointError if none."""
-    if model is None:
-        others = []
-        for path in checkpoint.runs():
-            try:
-                if checkpoint.kind_of(path) == kind:
-                    break
-                others.append(path)
-            except checkpoint.CheckpointError as error:
-                print(f'left out: {error}', file=sys.stderr)
-        else:
-            advice = (
-                'train one: python train.py --midi track1.mid'
-                if kind == 'music'
-                else f'--midi out.mid composes with {others[0]}'
-                if others
-                else 'train one: python train.py --corpus holmes.txt'
-            )
-            raise checkpoint.CheckpointError(f'no model of {kind} below result/; {advice}')
-    else:
-        path = pathlib.Path(model)
-        if path.is_dir():
-            path = path / 'last.npz'
-    if best:
-        path = path.with_name('best.npz')
-        if not path.exists():
-            raise checkpoint.CheckpointError(
-                f'{path}: no such file; only a run with validation has one'
-            )
-    return path
-
-
-def unknown_word(word, vocabulary):
-    """The message (one line) for a word that is not in the vocabulary: it offers some that are."""
-    near = corpus.near_words(word, vocabulary)
-    known = near or [word for word in vocabulary if word.isalpha()][:5] or vocabulary[:5]
-    return f'the model does not know {word!r}; it knows {" ".join(known)}'
-
-
-def start_text(args, meta):
-    """The words (list of str) of --start, all of them known; ends with 2 if not."""
-    text, vocabulary = ' '.join(args.start), meta['vocabulary']
-    known = set(vocabulary)
-    words = [text] if text in known else corpus.split_text(text, meta['cut'])
-    if words and words[-1] == corpus.EOS and text not in known:
-        words.pop()
-    for word in words:
-        if word not in known or word == corpus.UNK:
-            refuse(unknown_word(word, vocabulary))
-    return words
-
-
-def start_music(args, meta):
-    """The words (list of str) of --start or --primer, all of them known; ends with 2 if not."""
-    vocabulary = meta['vocabulary']
-    words = [word for given in args.start for word in given.split()]
-    for n, word in enumerate(words):
-        if word not in vocabulary or word in (corpus.EOS, corpus.UNK):
-            pitches = music.pitch_words(vocabulary)
-            words[n] = pitches.get(music.key_of(word))
-            if words[n] is None:
-                refuse(
-                    f'the model knows no {word!r}; its notes are {" ".join(map(music.name_of, pitches))}, '
-                    f'and its words such as {" ".join([*pitches.values()][:1])}'
-                )
-    if args.primer:
-        words = primer(corpus.find(args.primer), meta)
-        unknown = [n for n, word in enumerate(words) if word not in vocabulary]
-        for n in unknown:
-            words[n] = music.nearest(words[n], vocabulary)
-        if unknown:
-            print(
-                f'{len(unknown)} of the first {len(words)} words of {args.primer} are new to the model: '
-                'the nearest that it knows stand for them',
-                file=sys.stderr,
-            )
-    return words
-
-
-def primer(path, meta):
-    """The first words (list of str) of a MIDI file, made as those that the model learned."""
-    track, events = meta['options'].get('track'), meta['options'].get('events')
-    events = events if events in (*music.EVENTS,) else 'notes'
-    track = track if type(track) is int or track == 'all' else None
-    for chosen in (track, None):  # a file without that track has another one
-        try:
-            pieces, _, _ = music.read([path], chosen, events, meta['music'])
-            break
-        except music.MusicError:
-            if chosen is None:
-                raise
-    return pieces[0][:PRIMER]
+        texts = [[vocabulary[i] for i in ids] for ids in numpy.reshape([*drawn], (-1, args.num)).T]
+    if kind == 'text':
+        return save_text(start, texts, saved.tokenizer, args)
+    return save_music([] if args.no_primer else start, texts, saved.setup, args)
 
 
 def generate(
@@ -433,8 +139,8 @@ def generate(
     """Yields `length` arrays (num,) of word ids, each drawn from the model.
 
     start: (S,) ids, S >= 1, each fed exactly once; forbidden: ids never drawn;
-    rng: a numpy.random.RandomState. See `draw` for the rest. FloatingPointError if the
-    weights of the model are so large that it can say nothing.
+    rng: a numpy.random.RandomState; temperature, top_k, top_p: see `draw`. FloatingPointError if
+    the weights of the model are so large that its logits are no numbers.
     """
 
     def step(ids):
@@ -482,19 +188,242 @@ def draw(logits, temperature, top_k, top_p, rng):
     return chosen if order is None else order[numpy.arange(len(order)), chosen]
 
 
-def written(start, new, cut, wakati=False, stop=None):
+def sample(saved, length=60, seed=0):
+    """A text (str) of so many words that a trained model (Checkpoint) writes from a line begin."""
+    start, forbidden = encode([EOS], saved.vocabulary), ids_of(UNK, saved)
+    rng = numpy.random.RandomState(seed)
+    drawn = generate(saved.model.copy(), start, length, forbidden=forbidden, rng=rng)
+    try:
+        return ''.join(written([], (saved.vocabulary[i] for (i,) in drawn), saved.tokenizer))
+    except FloatingPointError as error:  # training goes on, and finds it out by itself
+        return f'nothing: {error}\n'
+
+
+def ids_of(word, saved):
+    """The ids (list of int) of a word: one, or none."""
+    return [i for i, other in enumerate(saved.vocabulary) if other == word]
+
+
+def written(start, new, tokenizer, wakati=False, stop=None):
     """Yields the text (str) of the words start + new, word by word, to the first `stop` in new."""
-    last = corpus.EOS
-    for word in start:
-        yield corpus.separator(last, word, cut, wakati) + corpus.surface(word)
-        last = word
-    for word in new:
-        yield corpus.separator(last, word, cut, wakati) + corpus.surface(word)
-        last = word
+    text = '\n'
+    words = itertools.chain(start, up_to(new, stop))
+    for text in detokenize_stream(words, tokenizer, wakati):
+        yield text
+    if text != '\n':
+        yield '\n'
+
+
+def up_to(words, stop):
+    """Yields the words to the first `stop`, which is the last of them."""
+    for word in words:
+        yield word
         if word == stop:
             break
-    if last != corpus.EOS:
-        yield '\n'
+
+
+def save_text(start, texts, tokenizer, args):
+    """Writes texts (lists of words), each after the words `start`, to --out or stdout."""
+    pieces = (
+        piece
+        for n, text in enumerate(texts)
+        for piece in itertools.chain(
+            ['\n'] if n else [], written(start, text, tokenizer, args.wakati, args.stop)
+        )
+    )
+    if args.out:
+        with terminal.replacing(args.out) as file:
+            file.writelines(piece.encode() for piece in pieces)
+    else:
+        for piece in pieces:
+            print(piece, end='', flush=True)
+    return 0
+
+
+def save_music(start, texts, setup, args):
+    """Writes pieces (lists of words), each after the words `start`, as --midi, --wav and --plot.
+
+    A piece ends at its first EOS. Returns the exit code: 1 if there is a piece without a note,
+    which is left out.
+    """
+    from support import sound  # late: matplotlib takes 0.4 s, and a text need not wait for it
+
+    setup, pieces = Setup.from_dict(setup), []
+    for text in texts:
+        words = itertools.takewhile(lambda word: word != EOS, up_to(text, args.stop))
+        pieces.append(to_data([*start, *words], setup))
+    silent = [n for n, data in enumerate(pieces, 1) if not any(note_counts(data))]
+    for n in silent:
+        terminal.complain(
+            'generate.py',
+            f'the model ended piece {n} before its first note; '
+            'try another --seed or a larger --length',
+        )
+    writers = ((args.midi, write_midi), (args.wav, sound.write_wav), (args.plot, sound.write_png))
+    for name, write in writers:
+        for n, data in enumerate(pieces, 1):
+            if name and n not in silent:
+                path = pathlib.Path(name)
+                if len(pieces) > 1:
+                    path = path.with_stem(f'{path.stem}-{n}')
+                write(data, path)
+                print(f'{path}: {note_counts(data)[0]} notes', file=sys.stderr)
+    return 1 if silent else 0
+
+
+def check(parser, args, kind):
+    """Refuses options that do not go together."""
+    outputs = {option: getattr(args, option) for option in ENDINGS}
+    outputs = {option: name for option, name in outputs.items() if name is not None}
+    if args.near is not None and (outputs or args.start or args.primer or args.out):
+        parser.error('--near lists words and writes nothing; it goes with --model and --best only')
+    if args.near == '':
+        parser.error('--near is empty')
+    if args.primer and not outputs:
+        parser.error('--primer begins music; where shall it go? for instance --midi out.mid')
+    if outputs and (args.out or args.wakati):
+        parser.error('--out and --wakati are for text')
+    if args.out and args.out.endswith('.npz'):
+        parser.error(f'--out {args.out!r} is the name of a checkpoint')
+    if args.primer and args.start:
+        parser.error('--primer and --start: one beginning is enough')
+    if args.no_primer and not args.primer:
+        parser.error('--no-primer without --primer')
+    for option, name in outputs.items():
+        path = pathlib.Path(name)
+        if not path.name or path.is_dir():
+            parser.error(f'--{option} {name!r} is not the name of a file')
+        if path.suffix and path.suffix.lower() not in ENDINGS[option]:
+            parser.error(f'--{option} {name!r}: its name should end in {ENDINGS[option][0]}')
+        if not path.parent.is_dir():
+            parser.error(f'--{option} {name!r}: there is no folder {path.parent}')
+    files = [os.path.realpath(name) for name in (*outputs.values(), args.primer) if name]
+    if len(set(files)) < len(files):
+        parser.error('--midi, --wav, --plot and --primer: each needs a file of its own')
+
+
+def refuse(message):
+    """Ends the program with one line and exit code 2: it was called in a wrong way."""
+    terminal.complain('generate.py', message)
+    sys.exit(2)
+
+
+def choose_checkpoint(model, best, kind):
+    """The path of the checkpoint that --model and --best mean; CheckpointError if there is none."""
+    path = pathlib.Path(model) if model is not None else newest(kind)
+    if path.is_dir():
+        path = path / 'last.npz'
+    if best:
+        path = path.with_name('best.npz')
+        if not path.exists():
+            raise checkpoint.CheckpointError(
+                f'{path}: no such file; only a run with validation has one'
+            )
+    return path
+
+
+def newest(kind):
+    """The path of the newest checkpoint below result/ of that kind, 'text' or 'music'."""
+    others = []
+    for path in checkpoint.runs():
+        try:
+            if checkpoint.kind_of(path) == kind:
+                return path
+            others.append(path)
+        except checkpoint.CheckpointError as error:
+            print(f'left out: {error}', file=sys.stderr)
+    advice = 'train one: python train.py --corpus holmes.txt'
+    if kind == 'music':
+        advice = 'train one: python train.py --midi track1.mid'
+    elif others:
+        advice = f'--midi out.mid composes with {others[0]}'
+    raise checkpoint.CheckpointError(f'no model of {kind} below result/; {advice}')
+
+
+def list_near(saved, args):
+    """Prints the words nearest to --near, the nearest first, with the cosines; the exit code."""
+    words = [args.near]
+    if args.near not in saved.vocabulary:
+        args.start = words
+        words = start_words(args, saved)
+    if len(words) != 1:
+        found = f'not one word to the model but {len(words)}: {" ".join(words)}'
+        refuse(f'--near {args.near!r} is {found}'.rstrip(': '))
+    W = saved.model.l0.W.array.astype('d')
+    row = saved.vocabulary.index(words[0])
+    length = numpy.linalg.norm(W, axis=1)
+    cosines = W @ W[row] / numpy.maximum(length * length[row], numpy.finfo('d').tiny)
+    order = [i for i in numpy.argsort(-cosines, kind='stable') if i != row]
+    for i in order[:NEAR]:
+        print(f'{cosines[i]:6.3f}  {saved.vocabulary[i]}')
+    return 0
+
+
+def unknown_word(word, vocabulary):
+    """The message (one line) for a word that is not in the vocabulary: it offers some that are."""
+    near = near_words(word, vocabulary)
+    known = near or [word for word in vocabulary if word.isalpha()][:5] or vocabulary[:5]
+    return f'the model does not know {word!r}; it knows {" ".join(known)}'
+
+
+def start_words(args, saved):
+    """The words (list of str) of --start or --primer, all of them known; ends with 2 if not."""
+    if saved.kind == 'music':
+        return primer(args, saved) if args.primer else start_notes(args, saved)
+    text, vocabulary = ' '.join(args.start), set(saved.vocabulary)
+    if text in vocabulary:
+        words = [text]
+    else:
+        words = tokenize(text, saved.tokenizer)
+        words = words[:-1] if words[-1:] == [EOS] else words
+    for word in words:
+        if word not in vocabulary or word == UNK:
+            refuse(unknown_word(word, saved.vocabulary))
+    return words
+
+
+def start_notes(args, saved):
+    """The pseudo-words (list of str) of --start, given as words or as pitches (C4)."""
+    vocabulary = saved.vocabulary
+    words = [word for given in args.start for word in given.split()]
+    for n, word in enumerate(words):
+        if word not in vocabulary or word in (EOS, UNK):
+            pitches = music.pitch_words(vocabulary)
+            words[n] = pitches.get(music.pitch_key(word))
+            if words[n] is None:
+                names = ' '.join(map(music.pitch_name, pitches))
+                example = ' '.join([*pitches.values()][:1])
+                refuse(
+                    f'the model knows no {word!r}; its notes are {names}, '
+                    f'and its words such as {example}'
+                )
+    return words
+
+
+def primer(args, saved):
+    """The first words (list of str) of --primer, made like those that the model learned."""
+    track, events = saved.options.get('track'), saved.options.get('events')
+    events = events if events in (*EVENTS,) else 'notes'
+    track = track if type(track) is int or track == 'all' else None
+    path, setup = find(args.primer), Setup.from_dict(saved.setup)
+    for chosen in (track, None):  # a file without that track has another one
+        try:
+            pieces = music.read([path], chosen, events, setup).pieces
+            break
+        except MusicError:
+            if chosen is None:
+                raise
+    words = pieces[0][:PRIMER]
+    unknown = [n for n, word in enumerate(words) if word not in saved.vocabulary]
+    for n in unknown:
+        words[n] = music.nearest_word(words[n], saved.vocabulary)
+    if unknown:
+        print(
+            f'{len(unknown)} of the first {len(words)} words of {args.primer} are new to the '
+            'model: the nearest that it knows stand for them',
+            file=sys.stderr,
+        )
+    return words
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Reads a Standard MIDI File into the article's structure; nothing is lost.
+"""Reads a Standard MIDI File into the article's structure, and that into pseudo-words.
 
     python read_midi.py data/track1.mid            # a table of its events
     python read_midi.py data/track1.mid --words    # the pseudo-words that train.py learns
@@ -9,50 +9,53 @@
     data['tracks'][0]['chunks'][0]            # an event; list(...) of a field gives numbers:
     {'delta': b'\\x81\\x86\\x01', 'status': b'\\xff', 'meta': b'\\x01', 'length': b'\\x05',
      'body': b'hello', 'running': False}
+    to_words(data, choose_track(data))        # ['00_90_4560', '8360_80_4540', ...]
 
-Standard MIDI Files 1.0, MIDI Manufacturers Association RP-001. What stands in
-the file stays as it stands there: write_midi.py gives back every byte.
+Standard MIDI Files 1.0, MIDI Manufacturers Association RP-001. Nothing is lost or changed:
+write_midi.py gives back every byte.
+
+A pseudo-word delta_status_data is one event, in the hex digits of its bytes: the time since
+the event before it (the shortest variable-length quantity), the status byte with its channel,
+the data bytes. 8360_80_4540 is, 480 ticks later, note off, channel 1, key 45 (69, A4),
+velocity 40. All numbers in it are hexadecimal.
 """
 
 import argparse
+import dataclasses
+import re
 import sys
 
 from support import terminal
 
 CHANNEL_NAMES = {
-    0x80: 'note off',
-    0x90: 'note on',
-    0xA0: 'key pressure',
-    0xB0: 'controller',
-    0xC0: 'program',
-    0xD0: 'channel pressure',
-    0xE0: 'pitch bend',
-}
+    0x80: 'note off', 0x90: 'note on', 0xA0: 'key pressure', 0xB0: 'controller',
+    0xC0: 'program', 0xD0: 'channel pressure', 0xE0: 'pitch bend',
+}  # fmt: skip
 META_NAMES = {
-    0x00: 'sequence number',
-    0x01: 'text',
-    0x02: 'copyright',
-    0x03: 'name',
-    0x04: 'instrument',
-    0x05: 'lyric',
-    0x06: 'marker',
-    0x07: 'cue point',
-    0x20: 'channel prefix',
-    0x21: 'port',
-    0x2F: 'end of track',
-    0x51: 'tempo',
-    0x54: 'SMPTE offset',
-    0x58: 'time signature',
-    0x59: 'key signature',
-    0x7F: 'sequencer specific',
-}
+    0x00: 'sequence number', 0x01: 'text', 0x02: 'copyright', 0x03: 'name', 0x04: 'instrument',
+    0x05: 'lyric', 0x06: 'marker', 0x07: 'cue point', 0x20: 'channel prefix', 0x21: 'port',
+    0x2F: 'end of track', 0x51: 'tempo', 0x54: 'SMPTE offset', 0x58: 'time signature',
+    0x59: 'key signature', 0x7F: 'sequencer specific',
+}  # fmt: skip
 
 # Data bytes after a status byte, by its upper half, and after the bare system messages.
 DATA_BYTES = {**dict.fromkeys((0x8, 0x9, 0xA, 0xB, 0xE), 2), 0xC: 1, 0xD: 1}
 SYSTEM_DATA_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1}
+END_OF_TRACK = b'\x2f'
+
+# Which messages become words, by the upper half of the status byte.
+EVENTS = {'notes': {0x8, 0x9}, 'performance': {0x8, 0x9, 0xB, 0xC, 0xE}}
+WORD = re.compile(
+    '((?:[89a-f][0-9a-f]){0,3}[0-7][0-9a-f])'
+    '_([89be][0-9a-f]_(?:[0-7][0-9a-f]){2}|c[0-9a-f]_[0-7][0-9a-f])'
+)
+# A tempo, a time signature or a program.
+SETUP_EVENT = re.compile(
+    'ff5103(?!000000)[0-9a-f]{6}|ff5804(?!00)[0-9a-f]{2}0[0-9a-f]{5}|c[0-9a-f][0-7][0-9a-f]'
+)
 
 
-class MidiError(ValueError):
+class MidiError(terminal.UserError):
     """A file cannot be read as a Standard MIDI File; the message is one line.
 
     path (str), offset (int, bytes from the beginning of the file, or None if it
@@ -63,6 +66,13 @@ class MidiError(ValueError):
         where = '' if offset is None else f' (byte {offset})'
         self.path, self.offset, self.reason = str(path), offset, str(reason)
         super().__init__(f'{path}: {reason}{where}')
+
+
+class MusicError(terminal.UserError):
+    """There is no music to learn from, or a word or a setup is impossible; one line."""
+
+
+# File to structure
 
 
 def read_midi(path, strict=False):
@@ -78,7 +88,8 @@ def read_midi(path, strict=False):
                     before the track with that number; without header: stray bytes
     'rest'          bytes after the last chunk
     'missing'       in a track: bytes that its header announces but the file has not;
-                    in the dict: the same for tracks (negative: there are more)
+                    in the dict: tracks that MThd announces but the file has not
+                    (negative: there are more)
     'warnings'      list of (number of the track or None, byte offset, reason)
 
     strict=True: the first warning is an error instead. MidiError, and nothing
@@ -89,11 +100,14 @@ def read_midi(path, strict=False):
             raw = file.read()
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         raise MidiError(path, None, getattr(error, 'strerror', None) or error) from None
-    return parse(raw, path, strict)
+    return from_bytes(raw, path, strict)
 
 
-def parse(raw, path='MIDI', strict=False):
-    """The same for bytes; `path` is only what an error calls them."""
+def from_bytes(raw, path='MIDI', strict=False):
+    """Reads the bytes of a file; returns and raises what `read_midi` does.
+
+    path: what an error calls them.
+    """
     warnings = []
 
     def warn(track, offset, reason):
@@ -101,62 +115,44 @@ def parse(raw, path='MIDI', strict=False):
             raise MidiError(path, offset, reason)
         warnings.append((track, offset, reason))
 
-    begin, end = _unwrapped(raw)
-    header = raw[begin : begin + 14]
-    if header[:4] != b'MThd':
-        raise MidiError(path, begin, 'not a Standard MIDI File: no MThd')
-    if end - begin < 14:
-        raise MidiError(path, end, 'the file ends inside MThd')
-    length = int.from_bytes(header[4:8], 'big')
-    if length < 6:
-        warn(None, begin + 4, f'MThd of {length} bytes instead of 6')
-    at = begin + 8 + max(length, 6)
-    data = {
-        'header': header,
-        'header_extra': raw[begin + 14 : min(at, end)],
-        'tracks': [],
-        'alien': [],
-        'rest': b'',
-        'missing': 0,
-        'warnings': warnings,
-    }
-    tracks, alien = data['tracks'], data['alien']
-
+    begin, end = _unwrap(raw)
+    data = _read_header(raw, begin, end, path, warn)
+    tracks = data['tracks']
+    at = begin + 14 + len(data['header_extra'])
     while end - at >= 8:
         kind, length = raw[at : at + 4], int.from_bytes(raw[at + 4 : at + 8], 'big')
         body = at + 8
+        after = body + length
         if kind == b'MTrk':
-            after = min(body + length, end)
-            if length > end - body:
-                warn(
-                    len(tracks),
-                    at + 4,
-                    f'the file ends {length - (end - body)} bytes before this track does',
-                )
-            tracks.append(_track(raw, at, after, len(tracks), path, warn))
-            tracks[-1]['missing'] = length - (after - body)
-        elif kind.isascii() and kind.decode().isprintable() and length <= end - body:
-            after = body + length
-            alien.append({'track': len(tracks), 'header': raw[at:body], 'body': raw[body:after]})
+            if after > end:
+                reason = f'the file ends {after - end} bytes before this track does'
+                warn(len(tracks), at + 4, reason)
+            tracks.append(_read_track(raw, at, min(after, end), len(tracks), path, warn))
+            tracks[-1]['missing'] = max(after - end, 0)
+            after = min(after, end)
+        elif kind.isascii() and kind.decode().isprintable() and after <= end:
+            alien = {'track': len(tracks), 'header': raw[at:body], 'body': raw[body:after]}
+            data['alien'].append(alien)
         else:
             after = raw.find(b'MTrk', at, end)
             if after < 0:
                 break
             warn(len(tracks), at, f'{after - at} stray bytes before the next track')
-            alien.append({'track': len(tracks), 'header': b'', 'body': raw[at:after]})
+            data['alien'].append({'track': len(tracks), 'header': b'', 'body': raw[at:after]})
         at = after
 
     data['rest'] = raw[at:end]
     if data['rest']:
         warn(None, at, f'{end - at} bytes after the last chunk')
-    announced = int.from_bytes(header[10:12], 'big')
+    announced = int.from_bytes(data['header'][10:12], 'big')
     data['missing'] = announced - len(tracks)
     if data['missing']:
         warn(None, begin + 10, f'MThd announces {announced} tracks, there are {len(tracks)}')
+    data['warnings'] = warnings
     return data
 
 
-def _unwrapped(raw):
+def _unwrap(raw):
     """Where the Standard MIDI File in the bytes `raw` begins and ends."""
     if raw[:4] == b'RIFF' and raw[8:12] == b'RMID':  # MMA RP-029; its numbers are little-endian
         at = 12
@@ -171,17 +167,52 @@ def _unwrapped(raw):
     return 0, len(raw)
 
 
-def _track(raw, at, end, number, path, warn):
+def _read_header(raw, begin, end, path, warn):
+    """The dict that `read_midi` returns, with the header and no track yet."""
+    header = raw[begin : begin + 14]
+    if header[:4] != b'MThd':
+        raise MidiError(path, begin, 'not a Standard MIDI File: no MThd')
+    if end - begin < 14:
+        raise MidiError(path, end, 'the file ends inside MThd')
+    length = int.from_bytes(header[4:8], 'big')
+    if length < 6:
+        warn(None, begin + 4, f'MThd of {length} bytes instead of 6')
+    extra = raw[begin + 14 : min(begin + 8 + max(length, 6), end)]
+    return {'header': header, 'header_extra': extra, 'tracks': [], 'alien': []}
+
+
+def _read_track(raw, at, end, number, path, warn):
     """The track whose header stands at `at` and whose events end before `end`."""
-    base = at + 8
-    track = raw[base:end]
-    size = end - base
+    track = raw[at + 8 : end]
+
+    def warn_at(i, reason):
+        warn(number, at + 8 + i, reason)
+
+    def fail_at(i, reason):
+        raise MidiError(path, at + 8 + i, reason)
+
+    chunks, i = _read_events(track, warn_at, fail_at)
+    if chunks and chunks[-1]['meta'] == END_OF_TRACK:
+        if i < len(track):
+            warn_at(i, f'{len(track) - i} bytes after End of Track')
+    elif i < len(track):
+        warn_at(i, 'the track ends inside this event')
+    else:
+        warn_at(i, 'no End of Track')
+    return {'header': raw[at : at + 8], 'chunks': chunks, 'rest': track[i:]}
+
+
+def _read_events(track, warn_at, fail_at):
+    """(list of events, index behind the last whole one) of the bytes of a track.
+
+    Channel messages are read here and not in a function of their own, which would be called
+    a million times.
+    """
+    size = len(track)
     chunks = []
     append = chunks.append
-    status = None  # the status byte in force
+    status, data_bytes = None, 0  # in force, and how many follow it
     cancelled = True  # a meta event or sysex stood in between
-    data_bytes = 0
-    finished = False
     i = first = 0
     try:
         while i < size:
@@ -190,102 +221,262 @@ def _track(raw, at, end, number, path, warn):
                 i += 1
             i += 1
             if i - first > 4:
-                raise MidiError(path, base + first, 'a delta time of more than 4 bytes')
+                fail_at(first, 'a delta time of more than 4 bytes')
             delta = track[first:i]
             byte = track[i]
-
-            if byte < 0xF0:  # a message of a channel
-                running = byte < 0x80
-                if not running:
-                    status = track[i : i + 1]
-                    data_bytes = DATA_BYTES[byte >> 4]
-                    cancelled = False
-                    i += 1
-                elif cancelled:
-                    if status is None:
-                        raise MidiError(
-                            path,
-                            base + i,
-                            f'byte {byte:02x} is no status byte, and none is in force',
-                        )
-                    warn(number, base + i, 'running status after a meta or system event')
-                    cancelled = False
-                body = track[i : i + data_bytes]
-                i += data_bytes
+            if byte >= 0xF0:
+                cancelled = True
+                event, i = _read_system_event(track, i, delta, warn_at, fail_at)
                 if i > size:
-                    break
-                if not body.isascii():  # some byte is over 127
-                    raise MidiError(
-                        path, base + i - data_bytes, f'data bytes {body.hex()}: over 7f'
-                    )
-                append(
-                    {
-                        'delta': delta,
-                        'status': status,
-                        'meta': b'',
-                        'length': b'',
-                        'body': body,
-                        'running': running,
-                    }
-                )
+                    return chunks, first
+                append(event)
+                if event['meta'] == END_OF_TRACK:
+                    return chunks, i
                 continue
-
-            system = track[i : i + 1]
-            i += 1
-            cancelled = True
-            meta = length = b''
-            if byte in (0xFF, 0xF0, 0xF7):
-                if byte == 0xFF:
-                    meta = track[i : i + 1]
-                    i += 1
-                start = i
-                while track[i] > 0x7F:
-                    i += 1
+            running = byte < 0x80
+            if not running:
+                status, data_bytes, cancelled = track[i : i + 1], DATA_BYTES[byte >> 4], False
                 i += 1
-                length = track[start:i]
-                if i - start > 4:
-                    raise MidiError(path, base + start, 'a length of more than 4 bytes')
-                n = vlq_value(length)
-            else:
-                warn(number, base + i - 1, f'system message {byte:02x} must not stand in a file')
-                n = SYSTEM_DATA_BYTES.get(byte, 0)
-                if not track[i : i + n].isascii():
-                    raise MidiError(path, base + i, f'data bytes {track[i : i + n].hex()}: over 7f')
-            body = track[i : i + n]
-            i += n
+            elif cancelled:
+                if status is None:
+                    fail_at(i, f'byte {byte:02x} is no status byte, and none is in force')
+                warn_at(i, 'running status after a meta or system event')
+                cancelled = False
+            body = track[i : i + data_bytes]
+            i += data_bytes
             if i > size:
-                break
+                return chunks, first
+            if not body.isascii():  # some byte is over 127
+                fail_at(i - data_bytes, f'data bytes {body.hex()}: over 7f')
             append(
                 {
                     'delta': delta,
-                    'status': system,
-                    'meta': meta,
-                    'length': length,
+                    'status': status,
+                    'meta': b'',
+                    'length': b'',
                     'body': body,
-                    'running': False,
+                    'running': running,
                 }
             )
-            if meta == b'\x2f':
-                finished = True
-                break
     except IndexError:  # at the end of the bytes, in a delta time or a length
-        i = size + 1
-    if i > size:
-        warn(number, base + first, 'the track ends inside this event')
-        i = first
-    elif finished and i < size:
-        warn(number, base + i, f'{size - i} bytes after End of Track')
-    elif not finished:
-        warn(number, end, 'no End of Track')
-    return {'header': raw[at:base], 'chunks': chunks, 'rest': track[i:]}
+        return chunks, first
+    return chunks, i
 
 
-def vlq_value(vlq):
+def _read_system_event(track, i, delta, warn_at, fail_at):
+    """(event, index behind it) of the meta event, sysex or system message at i; IndexError."""
+    status, meta, length = track[i : i + 1], b'', b''
+    kind = track[i]
+    i += 1
+    if kind in (0xFF, 0xF0, 0xF7):
+        if kind == 0xFF:
+            meta = track[i : i + 1]
+            i += 1
+        start = i
+        while track[i] > 0x7F:
+            i += 1
+        i += 1
+        length = track[start:i]
+        if len(length) > 4:
+            fail_at(start, 'a length of more than 4 bytes')
+        end = i + vlq_value(length)
+    else:
+        warn_at(i - 1, f'system message {kind:02x} must not stand in a file')
+        end = i + SYSTEM_DATA_BYTES.get(kind, 0)
+        if not track[i:end].isascii():
+            fail_at(i, f'data bytes {track[i:end].hex()}: over 7f')
+    event = {'delta': delta, 'status': status, 'meta': meta}
+    event.update(length=length, body=track[i:end], running=False)
+    return event, end
+
+
+def vlq(value):
+    """The shortest variable-length quantity (bytes) of an int; ValueError beyond 0fffffff."""
+    if not 0 <= value < 1 << 28:
+        raise ValueError(f'{value} is not from 0 to 268435455')
+    quantity = [value & 0x7F]
+    while value := value >> 7:
+        quantity.insert(0, value & 0x7F | 0x80)
+    return bytes(quantity)
+
+
+def vlq_value(quantity):
     """The number (int) that a variable-length quantity (bytes) stands for."""
     value = 0
-    for byte in vlq:
+    for byte in quantity:
         value = value << 7 | byte & 0x7F
     return value
+
+
+# Structure to pseudo-words
+
+
+def note_counts(data):
+    """The number of notes of each track (list of int)."""
+    return [
+        sum(chunk['status'][0] >> 4 == 9 and chunk['body'][1] > 0 for chunk in track['chunks'])
+        for track in data['tracks']
+    ]
+
+
+def track_option(text):
+    """An argparse type: 'all' or the number (int) of a track; ValueError if it is neither."""
+    return text if text == 'all' else int(text)
+
+
+track_option.__name__ = 'track number'  # argparse names it in "invalid track number value"
+
+
+def choose_track(data, track=None):
+    """`track` (int or 'all') itself or, for None, the number of the track with most notes.
+
+    MusicError if there is no such track or no note in it.
+    """
+    if track == 'all' and data['header'][9] == 2:
+        raise MusicError('its tracks are not meant to sound together (format 2): choose one')
+    counts = note_counts(data)
+    if not any(counts[number] for number in track_numbers(data, track)):
+        raise MusicError('no notes in it' if track is None else f'no notes in track {track}')
+    return counts.index(max(counts)) if track is None else track
+
+
+def track_numbers(data, track=None):
+    """The number itself of one track (int), or the numbers of all (None or 'all'), to loop over.
+
+    MusicError if there is no such track.
+    """
+    numbers = range(len(data['tracks']))
+    if track in (None, 'all'):
+        return numbers
+    if track not in numbers:
+        raise MusicError(f'no track {track}; it has {len(numbers)}, counted from 0')
+    return [track]
+
+
+def to_words(data, track, events='notes'):
+    """The pseudo-words (list of str) of one track (int) or of all in the order of time ('all').
+
+    events: 'notes' or 'performance', a key of EVENTS; the time of what is left out is added
+    to the next event that is kept. MusicError if that is longer than a word can tell.
+    """
+    kept = [
+        (tick, chunk)
+        for number in track_numbers(data, track)
+        for tick, chunk in timed(data['tracks'][number])
+        if chunk['status'][0] >> 4 in EVENTS[events]
+    ]
+    kept.sort(key=lambda pair: pair[0])  # events of one tick stay in the order of the tracks
+    return with_deltas(
+        (tick, f'{chunk["status"].hex()}_{chunk["body"].hex()}') for tick, chunk in kept
+    )
+
+
+def timed(track):
+    """Yields (tick, event) for each event of a track; tick: int, counted from its beginning."""
+    tick = 0
+    for chunk in track['chunks']:
+        tick += vlq_value(chunk['delta'])
+        yield tick, chunk
+
+
+def with_deltas(events):
+    """The words (list of str) of (tick, 'status_data') pairs in the order of time; MusicError."""
+    words, last = [], 0
+    for tick, event in events:
+        try:
+            words.append(f'{vlq(tick - last).hex()}_{event}')
+        except ValueError:
+            rest = f'a rest of {tick - last} ticks'
+            raise MusicError(f'{rest} is longer than a MIDI file can hold') from None
+        last = tick
+    return words
+
+
+def parse_word(word):
+    """(ticks, status, body) of a pseudo-word: int, one byte, data bytes; MusicError if none."""
+    match = WORD.fullmatch(word)
+    if match and not match[1].startswith('80'):
+        status, body = match[2].split('_')
+        return vlq_value(bytes.fromhex(match[1])), bytes.fromhex(status), bytes.fromhex(body)
+    raise MusicError(
+        f'{word[:40]!r} is not a music word; such a word is 00_90_4560: delta, status '
+        '8n 9n Bn Cn or En, data bytes below 80, in lower-case hex'
+    )
+
+
+# What the words do not tell
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What the words of a piece do not tell: units of time, tempo, metre, instruments.
+
+    division: the 16 bits of the header, 4 hex digits (str). events: the first tempo, time
+    signature and program of each channel, in hex digits by their first bytes,
+    {'ff51': 'ff510307a120', 'ff58': ..., 'c0': 'c018'}. longest: ticks (int) of the longest
+    note, or None if no limit is known. `dataclasses.asdict` makes JSON of it.
+    """
+
+    division: str
+    events: dict
+    longest: int | None = None
+
+    @classmethod
+    def from_dict(cls, fields):
+        """The Setup that `asdict` made a dict of; MusicError if it cannot be one: a stranger's."""
+        try:
+            setup = cls(**fields)
+            longest = 1 if setup.longest is None else setup.longest
+            if (
+                re.fullmatch('[0-9a-f]{4}', setup.division)
+                and resolution(setup.division)
+                and all(map(SETUP_EVENT.fullmatch, setup.events.values()))
+                and type(longest) is int
+                and 0 < longest < 1 << 28
+            ):
+                return setup
+        except (AttributeError, TypeError):
+            pass
+        raise MusicError(f'impossible division, tempo, time signature or program: {fields}')
+
+
+def resolution(division):
+    """Ticks per quarter (int > 0), or per second negated, if a file counts in SMPTE frames.
+
+    division: the 16 bits of the header, 4 hex digits (str); 0 if no event has a time.
+    """
+    value = int(division, 16)
+    return value if value < 0x8000 else ((value >> 8) - 256) * (value & 0xFF)
+
+
+def setup_of(data, track):
+    """The Setup of a track (int) or of all ('all'); MusicError if its division is 0.
+
+    Tempo and time signature are the first of the file, programs the first of each channel of
+    the track. `longest` is None.
+    """
+    division = data['header'][12:].hex()
+    if not resolution(division):
+        raise MusicError('its division is 0: no event has a time')
+    own, tracks = track_numbers(data, track), data['tracks']
+    together = own if data['header'][9] == 2 else track_numbers(data)  # format 2: other pieces
+    statuses = {chunk['status'][0] for number in own for chunk in tracks[number]['chunks']}
+    channels = {status % 16 for status in statuses if status < 0xF0}
+    found = {}
+    for number in together:
+        for tick, chunk in timed(tracks[number]):
+            status, meta, body = chunk['status'], chunk['meta'], chunk['body']
+            event = (status + meta + (vlq(len(body)) if meta else b'') + body).hex()
+            if SETUP_EVENT.fullmatch(event) and (meta or status[0] % 16 in channels):
+                # a program may stand in another track, but the own one knows better
+                order = not meta and number not in own, tick
+                kind = event[:4] if meta else event[:2]
+                if kind not in found or order < found[kind][0]:
+                    found[kind] = order, event
+    return Setup(division, {kind: found[kind][1] for kind in sorted(found, reverse=True)})
+
+
+# For the reader
 
 
 def text_of(body):
@@ -295,6 +486,12 @@ def text_of(body):
     except UnicodeDecodeError:
         text = body.decode('cp932', 'replace')
     return ''.join(c if c.isprintable() else ' ' for c in text)
+
+
+def track_name(track):
+    """The name that a track gives itself (str), or ''."""
+    names = (chunk['body'] for chunk in track['chunks'] if chunk['meta'] == b'\x03')
+    return text_of(next(names, b''))
 
 
 def describe(chunk):
@@ -316,60 +513,49 @@ def describe(chunk):
     return f'{name}: {body.hex(" ")}'.removesuffix(': ')
 
 
-@terminal.reporting(MidiError)
+def print_table(data, track=None):
+    """Prints the events of one track (int) or of all (None or 'all'), one a line; MusicError."""
+    numbers = track_numbers(data, track)
+    print(f'format {data["header"][9]}, {len(data["tracks"])} tracks', end=', ')
+    print(f'division {data["header"][12:].hex()}')
+    print(f'{"track":>5} {"tick":>9} {"delta":>8}  event')
+    for number in numbers:
+        for tick, chunk in timed(data['tracks'][number]):
+            print(f'{number:5} {tick:9} {chunk["delta"].hex():>8}  {describe(chunk)}')
+
+
+@terminal.reporting
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
-    from support import music  # late: it imports this module
-
     parser = argparse.ArgumentParser(
         prog='read_midi.py', description='Shows what is in a MIDI file.'
     )
-    parser.add_argument('file', help='a Standard MIDI File')
-    parser.add_argument(
-        '--words', action='store_true', help='the pseudo-words of a track, one a line'
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add('file', help='a Standard MIDI File')
+    add('--words', action='store_true', help='the pseudo-words of a track, one a line')
+    add(
         '--track',
-        type=music.track_option,
+        type=track_option,
         metavar='N',
         help='a track, counted from 0, or all (default: the table: all; '
         'the words: the one with most notes)',
     )
-    parser.add_argument(
-        '--events',
-        choices=music.EVENTS,
-        default='notes',
-        help='what becomes a word (default: notes)',
-    )
-    parser.add_argument('--strict', action='store_true', help='the first warning is an error')
+    add('--events', choices=EVENTS, default='notes', help='what becomes a word (default: notes)')
+    add('--strict', action='store_true', help='the first warning is an error')
     args = parser.parse_args(argv)
 
     data = read_midi(args.file, args.strict)
     for number, offset, reason in data['warnings']:
         where = '' if number is None else f'track {number}, '
         print(f'{args.file}: {where}{reason} (byte {offset})', file=sys.stderr)
-    if args.words:
-        try:
-            words = music.to_words(data, music.track_of(data, args.track), args.events)
-        except music.MusicError as error:
-            raise MidiError(args.file, None, error) from None
-        print(*words, sep='\n')
-        return 0
-    if args.track not in (None, 'all', *range(len(data['tracks']))):
-        raise MidiError(
-            args.file, None, f'no track {args.track}; it has {len(data["tracks"])}, counted from 0'
-        )
-    print(
-        f'format {data["header"][9]}, {len(data["tracks"])} tracks, division {data["header"][12:].hex()}'
-    )
-    print(f'{"track":>5} {"tick":>9} {"delta":>8}  event')
-    for number, track in enumerate(data['tracks']):
-        if args.track not in (None, 'all', number):
-            continue
-        tick = 0
-        for chunk in track['chunks']:
-            tick += vlq_value(chunk['delta'])
-            print(f'{number:5} {tick:9} {chunk["delta"].hex():>8}  {describe(chunk)}')
+    try:
+        if args.words:
+            words = to_words(data, choose_track(data, args.track), args.events)
+            print(*words, sep='\n')
+        else:
+            print_table(data, args.track)
+    except MusicError as error:
+        raise MidiError(args.file, None, error) from None
     return 0
 
 

@@ -56,7 +56,7 @@ class RNN(chainer.Chain):
 
     @property
     def layers(self):
-        """[('1', l1_x, l1_h), ...]: each layer's number in the names of its state, and its links."""
+        """[('1', l1_x, l1_h), ...]: the number of each layer, as in `state`, and its links."""
         return [(str(k), self[f'l{k}_x'], self[f'l{k}_h']) for k in range(1, self.n_layers + 1)]
 
     @property
@@ -136,9 +136,10 @@ class RNN(chainer.Chain):
 
 
 def gru(h, from_below, from_before):
-    """The next h (B, n) of a GRU (Cho et al. 2014), whose projections are (B, 3n): reset r, update z, candidate.
+    """The next h (B, n) of a GRU (Cho et al. 2014, https://arxiv.org/abs/1406.1078).
 
-    As in cuDNN and F.n_step_gru, r acts on what the candidate's projection makes of h, not on h.
+    The projections are (B, 3n): reset gate r, update gate z, candidate. As in cuDNN and
+    F.n_step_gru, r acts on what the candidate's projection makes of h, not on h.
     """
     r, z, new = F.split_axis(from_below, 3, axis=1)
     r_h, z_h, new_h = F.split_axis(from_before, 3, axis=1)

@@ -3,15 +3,83 @@
 python read_midi.py data/track1.mid --words > words.txt
 python write_midi.py words.txt out.mid
 
-write_midi(read_midi('data/track1.mid'), 'copy.mid')  # the same bytes
+write_midi(read_midi('data/track1.mid'), 'copy.mid')               # the same bytes
+write_midi(to_data(['00_90_4560', '8360_80_4540']), 'note.mid')    # pseudo-words
 """
 
 import argparse
+import collections
 import contextlib
+import math
 import sys
 
+from read_midi import MidiError, MusicError, Setup, read_midi, setup_of
+from read_midi import parse_word, resolution, vlq, vlq_value
 from support import terminal
-from read_midi import vlq_value
+
+# Pseudo-words to structure
+
+
+def to_data(words, setup=None):
+    """The structure of read_midi.py, format 0, of a list of pseudo-words.
+
+    setup: a Setup (default: 480 ticks per quarter, nothing else). No note sounds longer than
+    its `longest`: what the model forgets to end is ended then. Notes that still sound after
+    the last word end a quarter later. MusicError if a word is impossible.
+    """
+    setup = setup or Setup('01e0', {})
+    events = [(0, bytes.fromhex(event)) for event in setup.events.values()]
+    events += _with_all_notes_ended(words, setup)
+    events.append((events[-1][0] if events else 0, b'\xff\x2f\x00'))
+    chunks, last = [], 0
+    for tick, raw in events:
+        chunk = {'delta': vlq(tick - last), 'status': raw[:1], 'meta': b'', 'length': b''}
+        if raw[0] == 0xFF:  # one of the setup or End of Track: its length is one byte
+            chunk.update(meta=raw[1:2], length=raw[2:3])
+        chunks.append({**chunk, 'body': raw[1 + 2 * (raw[0] == 0xFF) :]})
+        last = tick
+    header = b'MThd' + bytes([0, 0, 0, 6, 0, 0, 0, 1]) + bytes.fromhex(setup.division)
+    return {'header': header, 'tracks': [{'chunks': chunks}]}
+
+
+def _with_all_notes_ended(words, setup):
+    """[(tick, bytes of an event from its status on), ...] of words, in the order of time."""
+    longest = math.inf if setup.longest is None else setup.longest
+    events, tick = [], 0
+    sounding = collections.defaultdict(list)  # (channel, key): when its notes began
+    begun = collections.deque()  # (tick, channel, key) of all notes, the oldest first
+
+    def end(tick, channel, key):
+        events.append((tick, bytes([0x80 | channel, key, 0x40])))
+
+    def end_overdue(now):
+        while begun and begun[0][0] + longest < now:
+            start, channel, key = begun.popleft()
+            if start in sounding[channel, key]:
+                sounding[channel, key].remove(start)
+                end(start + longest, channel, key)
+
+    for word in words:
+        ticks, status, body = parse_word(word)
+        tick += ticks
+        end_overdue(tick)
+        events.append((tick, status + body))
+        kind, channel = status[0] >> 4, status[0] % 16
+        if kind == 9 and body[1]:
+            sounding[channel, body[0]].append(tick)
+            begun.append((tick, channel, body[0]))
+        elif kind in (8, 9):
+            del sounding[channel, body[0]][:1]
+    ticks = resolution(setup.division)
+    tick += ticks if ticks > 0 else -ticks // 2
+    end_overdue(tick)
+    for (channel, key), starts in sounding.items():
+        for _ in starts:
+            end(tick, channel, key)
+    return events
+
+
+# Structure to file
 
 
 def write_midi(data, path):
@@ -27,10 +95,10 @@ def write_midi(data, path):
 def to_bytes(data):
     """The bytes of the file.
 
-    Needed are 'header' and 'tracks', of these 'chunks', and of a chunk its five fields;
-    what else read_midi gives may be absent. Lengths of tracks and events and the number of tracks are counted,
-    and 'running' is heeded only where it can be, so events and tracks may be added, changed and
-    taken away.
+    Needed are 'header' and 'tracks', of these 'chunks', and of a chunk its five fields; what
+    else read_midi gives may be absent. Lengths of tracks and events and the number of tracks
+    are counted, and 'running' is heeded only where it can be, so events and tracks may be
+    added, changed and taken away.
     """
     ntrks = len(data['tracks']) + data.get('missing', 0)
     header = data['header']
@@ -40,12 +108,13 @@ def to_bytes(data):
     parts = [header[:10], ntrks.to_bytes(2, 'big'), header[12:], data.get('header_extra', b'')]
     for number, track in enumerate(data['tracks']):
         parts += alien.get(number, [])
-        parts.append(_track(track))
+        parts.append(_track_bytes(track))
     parts += alien.get(len(data['tracks']), [])
     return b''.join(parts) + data.get('rest', b'')
 
 
-def _track(track):
+def _track_bytes(track):
+    """MTrk, its length and the events."""
     parts = []
     last = None  # the status byte that running status would repeat
     for chunk in track['chunks']:
@@ -64,21 +133,9 @@ def _track(track):
     return b'MTrk' + (len(body) + track.get('missing', 0)).to_bytes(4, 'big') + body
 
 
-def vlq(value):
-    """The shortest variable-length quantity (bytes) of an int; ValueError beyond 0fffffff."""
-    if not 0 <= value < 1 << 28:
-        raise ValueError(f'{value} is not from 0 to 268435455')
-    quantity = [value & 0x7F]
-    while value := value >> 7:
-        quantity.insert(0, value & 0x7F | 0x80)
-    return bytes(quantity)
-
-
-@terminal.reporting()
+@terminal.reporting
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
-    from support import music  # late: it imports this module
-
     parser = argparse.ArgumentParser(
         prog='write_midi.py', description='Makes a MIDI file of pseudo-words.'
     )
@@ -91,24 +148,21 @@ def main(argv=None):
         '(default: 480 ticks per quarter, 120 quarters per minute)',
     )
     args = parser.parse_args(argv)
+    if args.words == '-' and sys.stdin is None:
+        raise MusicError('-: stdin is closed')
+    stdin = contextlib.nullcontext(sys.stdin.buffer) if args.words == '-' else None
+    with stdin or terminal.opened(args.words) as file:
+        raw = file.read()
+    # PowerShell's > writes UTF-16; what is no text becomes a word that is none
+    encoding = 'utf-16' if raw[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
+    words = raw.decode(encoding, 'replace').split()
+    if not words:
+        raise MusicError(f'{args.words}: no words in it')
     try:
-        with (
-            contextlib.nullcontext(sys.stdin.buffer)
-            if args.words == '-'
-            else terminal.opened(args.words) as file
-        ):
-            raw = file.read()
-        # PowerShell's > writes UTF-16; what is no text becomes a word that is none
-        text = raw.decode(
-            'utf-16' if raw[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig', 'replace'
-        )
-        setup = music.setup_of(music.read_midi(args.like), 'all') if args.like else None
-        if not text.split():
-            raise music.MusicError(f'{args.words}: no words in it')
-        write_midi(music.to_data(text.split(), setup), args.out)
-    except (music.MusicError, music.MidiError) as error:
-        print(f'write_midi.py: {error}', file=sys.stderr)
-        return 1
+        setup = setup_of(read_midi(args.like), 'all') if args.like else None
+    except MusicError as error:
+        raise MidiError(args.like, None, error) from None
+    write_midi(to_data(words, setup), args.out)
     return 0
 
 

@@ -3,10 +3,11 @@
     python bench/library.py                 # folders of 50 and 500 MB, made and removed again
     python bench/library.py --mb 100
 
-Makes a folder of texts in Aozora Bunko's layout, a third of a megabyte each, from the sentences of data/holmes.txt
-with invented words in them, few often and many seldom (Zipf), so that the vocabulary grows with the size. Runs train.py
-on it twice: the first time it encodes the folder, then both times it learns for a while. Memory is what the processes
-have to themselves (RssAnon of /proc, Linux only): the file of ids is in it as little as any other file.
+Makes a folder of texts in Aozora Bunko's layout, a third of a megabyte each, from the sentences of
+data/holmes.txt with invented words in them, few often and many seldom (Zipf): the vocabulary grows
+with the size. Runs train.py on it twice: the first time it encodes the folder, and both times it
+learns for a while. Memory is what the processes have to themselves (RssAnon of /proc, Linux only),
+without files such as that of the ids.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def invented(n):
 
 
 def make(folder, size):
-    """Fills a folder with `size` bytes of texts, about; returns how many bytes and how many texts they are."""
+    """Fills a folder with about `size` bytes of texts: (bytes, number of texts)."""
     rng = random.Random(0)
     story = (ROOT / 'data' / 'holmes.txt').read_text(encoding='utf-8')
     sentences = [sentence for sentence in re.findall('[^。\n]+。', story) if len(sentence) < 100]
@@ -157,9 +158,8 @@ def main():
                     second,
                 )
             )
-    print(
-        '| MB | texts | encoded in, s | MB/s | memory then, MiB | memory in training, MiB | second start, s |'
-    )
+    memory = 'memory then, MiB | memory in training, MiB'
+    print(f'| MB | texts | encoded in, s | MB/s | {memory} | second start, s |')
     print('| --- | --- | --- | --- | --- | --- | --- |')
     for row in rows:
         print('| {:.0f} | {:,} | {:.0f} | {:.1f} | {:.0f} | {:.0f} | {:.1f} |'.format(*row))

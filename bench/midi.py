@@ -53,14 +53,14 @@ def measure(folder, rounds):
             continue
         raws.append(raw)
         songs.append(song)
-        datas.append(read_midi.parse(raw))
+        datas.append(read_midi.from_bytes(raw))
     events = sum(len(track['chunks']) for data in datas for track in data['tracks'])
     result = {
         kind: {'this': [], 'mido': [], 'files': len(raws), 'events': events}
         for kind in ('read', 'write')
     }
     for _ in range(rounds):
-        result['read']['this'].append(seconds(read_midi.parse, raws))
+        result['read']['this'].append(seconds(read_midi.from_bytes, raws))
         result['read']['mido'].append(seconds(mido_read, raws))
         result['write']['this'].append(seconds(write_midi.to_bytes, datas))
         result['write']['mido'].append(seconds(mido_write, songs))

@@ -1,11 +1,12 @@
-"""Training in 1, 2 and 4 processes on this machine: the same numbers? how fast? And, computed, in a cluster.
+"""Training in 1, 2 and 4 processes: the same numbers? how fast? And, computed, in a cluster.
 
     python bench/mpi.py                   # needs what requirements/mpi.txt lists
     python bench/mpi.py --cluster         # only the computed table
 
-Speed: all defaults on data/holmes.txt; each number of processes in turn, several rounds; each process takes its
-share of the cores. Equality: 480 characters of it, dropout 0, four streams; the largest difference of a weight, relative
-to the largest weight of its array, and of a loss, after 1 update of SGD and after 200 of Adam.
+Speed: all defaults on data/holmes.txt; each number of processes in turn, several rounds; each
+process takes its share of the cores. Equality: 480 characters of it, dropout 0, four streams; the
+largest difference of a weight, relative to the largest weight of its array, and of a loss, after
+1 update of SGD and after 200 of Adam.
 """
 
 import argparse
@@ -51,7 +52,7 @@ UPDATES = {
     ],  # one window in an epoch
     '200 of Adam': ['--bproplen', '12', '--epoch', '20'],
 }  # ten
-# bytes and seconds: what a link between two processes carries in a second, and how long a message takes at least
+# (processes, bytes that a link carries in a second, seconds that a message takes at least)
 LINKS = {
     '8 GPUs of a machine, PCIe 4': (8, 20e9, 10e-6),
     '64 GPUs, 100 Gbit/s': (64, 12.5e9, 10e-6),
@@ -64,16 +65,18 @@ MODELS = {
 
 
 def train(n, out, *options):
-    """Trains in n processes, without MPI if n is 0; the log (list of dict) and the weights (dict of float32 arrays)."""
+    """Trains in n processes, without MPI if n is 0.
+
+    Returns the log (list of dict) and the weights (dict of name to float32 array).
+    """
     program = [sys.executable, str(ROOT / 'train.py'), '--out', str(out), *options]
     if n:
         path = f'{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
         program = [shutil.which('mpiexec', path=path) or 'mpiexec', '-n', str(n), *program, '--mpi']
     subprocess.run(program, check=True, stdout=subprocess.DEVNULL, cwd=out.parent)
-    model, _ = checkpoint.load(out / 'last.npz')
-    return json.loads((out / 'log').read_bytes()), {
-        name: param.array for name, param in model.namedparams()
-    }
+    log = [json.loads(line) for line in (out / 'log.jsonl').read_text().splitlines()]
+    model = checkpoint.load(out / 'last.npz').model
+    return log, {name: param.array for name, param in model.namedparams()}
 
 
 def equality(folder):
@@ -106,17 +109,17 @@ def speed(folder, rounds):
             )
             speeds += [entry['tokens/s'] for entry in log[1:]]
     best = max(found[0])
-    print(
-        '\n| processes | words/s, best | median | against one without --mpi |\n| --- | --- | --- | --- |'
-    )
+    print('\n| processes | words/s, best | median | against one without --mpi |')
+    print('| --- | --- | --- | --- |')
     for n, speeds in found.items():
-        print(
-            f'| {n or "1, without --mpi"} | {max(speeds):,.0f} | {statistics.median(speeds):,.0f} | {max(speeds) / best:.2f} |'
+        figures = (
+            f'{max(speeds):,.0f} | {statistics.median(speeds):,.0f} | {max(speeds) / best:.2f}'
         )
+        print(f'| {n or "1, without --mpi"} | {figures} |')
 
 
 def cluster():
-    """Prints what an update exchanges, and how long that takes at least in a ring (Allreduce), computed."""
+    """Prints what an update exchanges, and how long a ring (Allreduce) needs for it at least."""
     print('\n| network | exchanged per update | ' + ' | '.join(LINKS) + ' |')
     print('| --- | --- |' + ' --- |' * len(LINKS))
     for name, (n_vocab, n) in MODELS.items():

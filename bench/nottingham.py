@@ -25,30 +25,28 @@ import train  # first: it prepares chainer's import
 import chainer
 import numpy
 
-from support import checkpoint
-from support import text as corpus
-from support import music
-from rnn import RNN
+from support import checkpoint, data, music, options, parallel, run
+from support.text import EOS, encode, make_vocabulary
 
 ORDER = 5
 
 
 def split(paths):
     """(tunes to learn from, to validate, to test), lists of lists of words, and their setup."""
-    pieces, setup, _ = music.read(paths)
+    collection = music.read(paths)
     sides = {0: [], 1: [], 2: []}
     seen = {}
-    for number, words in enumerate(pieces):
+    for number, words in enumerate(collection.pieces):
         first_key = int(words[0].split('_')[2][:2], 16)
         melody = tuple(music.transpose(words, 60 - first_key))
         side = seen.setdefault(melody, {0: 2, 1: 1}.get(number % 10, 0))
         sides[side].append(words)
-    return sides[0], sides[1], sides[2], setup
+    return sides[0], sides[1], sides[2], collection.setup
 
 
 def flat(tunes):
     """One list of words, EOS before, between and after the tunes."""
-    return [corpus.EOS] + [word for tune in tunes for word in (*tune, corpus.EOS)]
+    return [EOS] + [word for tune in tunes for word in (*tune, EOS)]
 
 
 class NGrams:
@@ -134,60 +132,49 @@ def perplexity(model, ids):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description='The network against a 5-gram model on the Nottingham jigs.'
-    )
+    parser = argparse.ArgumentParser(description='The network against a 5-gram model on jigs.')
     parser.add_argument('folder', type=pathlib.Path)
-    args, options = parser.parse_known_args()
+    args, rest = parser.parse_known_args()
     paths = sorted(args.folder.glob('jigs*.mid'))
-    args, _ = train.parse(
-        ['--midi', *map(str, paths), '--min-count', '2', '--out', 'result/nottingham', *options]
-    )
+    argv = ['--midi', *map(str, paths), '--min-count', '2', '--out', 'result/nottingham', *rest]
+    given = vars(train.options().parse_args(argv))
     learned, validation, test, setup = split(paths)
-    print(
-        f'{len(paths)} tunes: {len(learned)} to learn from, {len(validation)} to validate, {len(test)} to test'
-    )
-    plain, validation, test = flat(learned), flat(validation), flat(test)
-    learned = train.also_transposed(plain, *args.transpose) if args.transpose else plain
-    vocabulary = corpus.make_vocabulary(learned, args.min_count)
-    plain, learned, validation, test = (
-        corpus.encode(words, vocabulary) for words in (plain, learned, validation, test)
-    )
-    print(
-        f'{len(learned):,}, {len(validation):,} and {len(test):,} words, {len(vocabulary):,} types'
-    )
+    counts = f'{len(learned)} to learn from, {len(validation)} to validate, {len(test)} to test'
+    print(f'{len(paths)} tunes: {counts}')
+    with run.Folder() as folder:
+        args, _ = options.merge(train.DEFAULTS, given, folder, 0)
+        plain, validation, test = flat(learned), flat(validation), flat(test)
+        words = music.also_transposed(plain, *args.transpose) if args.transpose else plain
+        vocabulary = make_vocabulary(words, args.min_count)
+        plain, learned, validation, test = (
+            encode(some, vocabulary) for some in (plain, words, validation, test)
+        )
+        print(f'{len(learned):,}, {len(validation):,} and {len(test):,} words, ', end='')
+        print(f'{len(vocabulary):,} types')
+        what = data.Data(
+            source='jigs',
+            kind='music',
+            tokenizer='space',
+            setup=setup,
+            vocabulary=vocabulary,
+            ids=learned,
+            validation=validation,
+            crc=0,
+            test=None,
+            remarks=[],
+        )
+        train.train(args, what, None, folder, parallel.ALONE)
+    best = checkpoint.load(args.out / 'best.npz')
 
-    numpy.random.seed(args.seed)
-    model = RNN(len(vocabulary), args.unit, args.layer, args.cell)
-    meta = {
-        'kind': 'music',
-        'cut': 'space',
-        'music': setup,
-        'vocabulary': vocabulary,
-        'text_sum': 0,
-        'options': {'midi': [str(args.out)]},
-    }
-    train.move_aside(args.out)
-    updater = train.make_updater(model, train.Streams(learned, args.batchsize, args.bproplen), args)
-    trainer = train.make_trainer(
-        updater,
-        train.Streams(validation, args.batchsize, args.bproplen, repeat=False),
-        meta,
-        [],
-        args,
-    )
-    train.run(trainer, args)
-    best, meta = checkpoint.load(args.out / 'best.npz')
-
-    texts = {'tunes as they are': plain.tolist(), 'tunes with all transpositions': learned.tolist()}
+    texts = {'tunes as they are': plain.tolist(), 'with all transpositions': learned.tolist()}
     print(
         '5-gram: validation perplexity {:.3f}, test perplexity {:.3f} ({})'.format(
             *five_gram(texts, validation.tolist(), test.tolist(), len(vocabulary))
         )
     )
     print(
-        f'network: validation perplexity {perplexity(best, validation):.3f}, '
-        f'test perplexity {perplexity(best, test):.3f} (epoch {meta["epoch"]})'
+        f'network: validation perplexity {perplexity(best.model, validation):.3f}, '
+        f'test perplexity {perplexity(best.model, test):.3f} (epoch {best.epoch})'
     )
 
 

@@ -4,10 +4,10 @@
     python bench/novelty.py holmes.txt story.txt
     python generate.py | python bench/novelty.py holmes.txt -
 
-A small corpus is soon known by heart, and what looks well written may be quoted. Prints, for each text,
-the longest run of words that stands in the corpus, too, and the share of its n-grams that do. For
-comparison, the same of the last part of the corpus itself against what stands before it: what people
-write has such runs as well. A word is what it was for train.py (--level); a line end is one.
+A small corpus is soon known by heart, and what looks well written may be quoted. Prints, for each
+text, the longest run of words that stands in the corpus, too, and the share of its n-grams that do.
+The last part of the corpus itself against what stands before it is there for comparison: what
+people write has such runs as well. A word is what it is for train.py (--level); a line end is one.
 """
 
 import argparse
@@ -18,7 +18,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy
 
 from support import terminal
-from support import text as corpus
+from support.source import CorpusError
+from support.text import choose_tokenizer, decode, detokenize, read, tokenize
 
 LENGTHS = {'word': (1, 2, 3, 4, 5, 8), 'char': (2, 4, 8, 12, 16, 24)}  # of n-grams
 SHOWN = 200  # characters of the longest run
@@ -47,14 +48,14 @@ class Seen:
         return numpy.isin(grams[self.n_corpus :], grams[: max(0, self.n_corpus - n + 1)])
 
     def _pairs(self, k, distance):
-        """int64 numbers of the runs that are a run of 2 ** k words and another one `distance` words on."""
+        """int64 numbers of runs: one of 2 ** k words, and another one `distance` words on."""
         numbers = self.numbers[k]
         return (
             numbers[: max(0, len(numbers) - distance)] * len(self.numbers[0]) + numbers[distance:]
         )
 
     def longest_run(self):
-        """The longest (the first, if several) part of the words that stands in the corpus (list of str)."""
+        """The longest part (list of str) of the words that stands in the corpus, the first one."""
         seen, unseen = 0, 1
         while self(unseen).any():
             seen, unseen = unseen, 2 * unseen
@@ -65,13 +66,13 @@ class Seen:
         return self.words[start : start + seen]
 
     def share(self, n):
-        """The share (float) of the n-grams of the words that stand in the corpus; None if there are none."""
+        """The share (float) of the n-grams of the words that stand in the corpus, or None."""
         found = self(n)
         return float(found.mean()) if len(found) else None
 
 
 def report(name, learned, words, lengths):
-    """Prints the line of a text, words (list of str) after `learned` was learned; returns its longest run."""
+    """Prints the line of a text (lists of words); returns its longest run that was learned."""
     seen = Seen(learned, words)
     shares, run = (seen.share(n) for n in lengths), seen.longest_run()
     print(
@@ -81,16 +82,16 @@ def report(name, learned, words, lengths):
     return run
 
 
-def read(name):
+def read_generated(name):
     """The text (str) of a generated file, - is stdin; CorpusError."""
     if name != '-':
-        return corpus.read(name)
+        return read(name)
     if sys.stdin is None:
-        raise corpus.CorpusError('-: stdin is closed')
-    return corpus.decode(sys.stdin.buffer.read(), 'stdin').replace('\r\n', '\n')
+        raise CorpusError('-: stdin is closed')
+    return decode(sys.stdin.buffer.read(), 'stdin').replace('\r\n', '\n')
 
 
-@terminal.reporting(corpus.CorpusError)
+@terminal.reporting
 def main(argv=None):
     """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(
@@ -109,17 +110,17 @@ def main(argv=None):
         help='last part of the corpus, for comparison (default: 0.05)',
     )
     args = parser.parse_args(argv)
-    text, lengths = corpus.read(args.corpus), LENGTHS[args.level]
-    cut = corpus.choose_cut(text, args.level)
-    words = corpus.split_text(text, cut)
+    text, lengths = read(args.corpus), LENGTHS[args.level]
+    tokenizer = choose_tokenizer(text, args.level)
+    words = tokenize(text, tokenizer)
     n_val = int(len(words) * args.val_frac)
-    texts = {name: corpus.split_text(read(name), cut) for name in args.texts}
+    texts = {name: tokenize(read_generated(name), tokenizer) for name in args.texts}
     print(f'{"":28} {"words":>7} {"longest":>7}  ' + ' '.join(f'{f"{n}-gr.":>6}' for n in lengths))
     runs = {name: report(name, words, generated, lengths) for name, generated in texts.items()}
     if n_val:
         report('the corpus, its last part', words[:-n_val], words[-n_val:], lengths)
     for name, run in runs.items():
-        run = corpus.join(run, cut)
+        run = detokenize(run, tokenizer)
         print(f'longest in {name}: {run[:SHOWN]!r}' + (' and so on' if len(run) > SHOWN else ''))
     return 0
 

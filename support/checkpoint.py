@@ -1,168 +1,222 @@
-"""One file with everything a trained model needs: weights, vocabulary, options, history.
+"""One file with everything a trained model needs: weights, vocabulary, options.
 
-A checkpoint is an uncompressed .npz (a zip of .npy arrays, numpy.load reads it):
+A checkpoint is an uncompressed .npz (a zip of .npy arrays; numpy.load reads it):
 
-    meta        uint8, UTF-8 JSON: format and FIELDS
-    model/...   float32 weights under Chainer's names (model/l1_x/W) and layout
-    trainer/... Adam's moments, LSTM state, random state, position: for --resume
+    meta          uint8, UTF-8 JSON: the format, the size of the network, the fields of Checkpoint
+    model/...     float32 weights under Chainer's names (model/l1_x/W) and in its layout
+    training/...  what --resume needs besides: Adam's moments, LSTM state, random state
 
-No Python object is ever pickled or unpickled and no header evaluated, so a file from
-a stranger is data and nothing else. Nothing is packed, and no array is taken to be larger
-than the file: loading takes a few times the memory of the arrays, and thirty times that of
-the JSON at most. It loads on a CPU, whatever device trained it. Equal runs write equal files:
-times are not in it.
+No Python object is ever pickled or unpickled and no header is evaluated, so a file from a
+stranger is data and nothing else. Nothing is compressed, and no array may be larger than the
+file. Loading takes a few times the memory of the arrays, and thirty times that of the JSON at
+most. It loads on a CPU, whatever device trained it. Equal runs write equal files: no times are
+in it.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
 import re
 import stat
-import sys
 import zipfile
 
 from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import numpy
 from chainer import serializers
+from chainer.backends import cuda
 
-from support import terminal
 from rnn import CELLS, RNN
+from support import parallel, terminal
 
-FORMAT = 1
-FIELDS = {
-    'kind': str,
-    'n_units': int,
-    'n_layers': int,
-    'cell': str,
-    'vocabulary': list,
-    'cut': str,
-    'text_sum': int,
-    'options': dict,
-    'epoch': int,
-    'history': list,
-}  # what meta must hold; music has 'music' too
-STATE = 'trainer/updater/'
+FORMAT = 2
 
 # What NumPy writes above an array of numbers (its NEP 1), and nothing else that it would evaluate.
 _HEADER = re.compile(
-    rb"\x93NUMPY\x01\0..\{'descr': '([<|](?:b1|[iu][1248]|f[248]))', 'fortran_order': (True|False), "
-    rb"'shape': \(([0-9, ]*)\), \} *\n",
+    rb"\x93NUMPY\x01\0..\{'descr': '([<|](?:b1|[iu][1248]|f[248]))', 'fortran_order': "
+    rb"(True|False), 'shape': \(([0-9, ]*)\), \} *\n",
     re.DOTALL,
 )
 
 
-class CheckpointError(ValueError):
+_WORD = re.compile('[^\ud800-\udfff]+')  # without halves of characters: no output could hold them
+
+
+class CheckpointError(terminal.UserError):
     """A file is no checkpoint that this version can read; the message is one line."""
 
 
-def save(path, model, meta, updater=None):
-    """Writes a checkpoint.
+@dataclasses.dataclass
+class Checkpoint:
+    """A trained model, and what its ids mean."""
 
-    model: RNN on any device; meta: dict that JSON can hold, with all of FIELDS but
-    those of the model, 'vocabulary' a list of n_vocab str, 'history' a list of a dict of numbers
-    for each epoch; updater: its serialize(serializer) gives what an exact resumption
-    takes besides the weights, or None. OSError if it cannot be written; the old file
-    stays whole then.
-    """
-    meta = {
-        'format': FORMAT,
-        'n_units': model.n_units,
-        'n_layers': model.n_layers,
-        'cell': model.cell,
-        **meta,
-    }
+    model: RNN
+    kind: str  # of what it has learned: 'text' or 'music'
+    vocabulary: list  # of str; the position of a word is its id
+    tokenizer: str  # what cut the text into words, see support/text.py
+    setup: dict | None  # of a piece of music: what its words do not tell, see read_midi.Setup
+    crc: int  # zlib.crc32 of the ids that it learns
+    options: dict = dataclasses.field(default_factory=dict)  # of train.py
+    epoch: int = 0  # how many times the text was read
+    best_epoch: int = 0  # with the lowest validation loss
+    best_loss: float | None = None  # nats per word, of that epoch; None without validation
+    training: dict = dataclasses.field(default_factory=dict)  # arrays, from training_state
+    path: pathlib.Path | None = None  # where it was loaded from
+
+
+ABOUT = ('kind', 'vocabulary', 'tokenizer', 'setup', 'crc')  # fields that data.Data has, too
+_TYPES = {
+    'kind': str,
+    'vocabulary': list,
+    'tokenizer': str,
+    'setup': (dict, type(None)),
+    'crc': int,
+    'options': dict,
+    'epoch': int,
+    'best_epoch': int,
+    'best_loss': (float, type(None)),
+}
+
+
+def save(path, saved):
+    """Writes a Checkpoint. OSError if it cannot be written; an old file stays whole then."""
+    model = saved.model
+    meta = {'format': FORMAT, 'n_units': model.n_units, 'n_layers': model.n_layers}
+    meta |= {'cell': model.cell, **{name: getattr(saved, name) for name in _TYPES}}
     target = {'meta': numpy.frombuffer(json.dumps(meta).encode(), 'u1')}
     serializers.DictionarySerializer(target, 'model/').save(model)
-    if updater is not None:
-        serializers.DictionarySerializer(target, STATE).save(updater)
-    for name, array in target.items():
-        if array.dtype.hasobject:  # would be pickled
-            raise TypeError(f'{name} is not a plain array')
+    target |= {f'training/{name}': array for name, array in saved.training.items()}
     with terminal.replacing(path) as file:
-        numpy.savez(
-            file, **dict(sorted(target.items()))
-        )  # Chainer's order changes with Python's hash seed
+        # sorted: Chainer's order changes with Python's hash seed
+        numpy.savez(file, **dict(sorted(target.items())))
 
 
-def load(path):
-    """Reads a checkpoint: (RNN on the CPU, meta dict).
+def load(path, training=False):
+    """Reads a Checkpoint, with training=True also what `restore` needs; the model is on the CPU.
 
-    CheckpointError if the file is missing, damaged, foreign, of a newer format
-    or does not fit together.
+    CheckpointError if the file is missing, damaged, foreign, of another format, or does not fit
+    together; with training=True also if it holds no such state, as best.npz does.
     """
-    return _model(path, _arrays(path, 'meta', 'model/'))
-
-
-def load_run(path):
-    """Reads a checkpoint with what `resume` needs: (RNN on the CPU, meta dict, state).
-
-    state: dict of name to array. CheckpointError as from `load`, and if there is no such
-    state (in a best.npz).
-    """
-    arrays = _arrays(path, 'meta', 'model/', STATE)
-    model, meta = _model(path, arrays)
-    state = {name: array for name, array in arrays.items() if name.startswith(STATE)}
-    if not state:
-        raise CheckpointError(f'{path}: holds a model but no training state; resume from last.npz')
-    return model, meta, state
-
-
-def resume(path, state, updater):
-    """Puts the state from `load_run` into an updater like the one that was saved.
-
-    The updater checks what the numbers mean (ValueError), here their shapes and dtypes have to be
-    those that it gives, and all be finite. It also sets NumPy's global random state.
-    CheckpointError, with the `path`, if they do not fit.
-    """
-    try:
-        serializers.NpzDeserializer(state, STATE).load(updater)
-        taken = {}
-        serializers.DictionarySerializer(taken, STATE).save(updater)
-        for name, array in taken.items():
-            found = state[name]
-            if (found.dtype, found.shape) != (array.dtype, array.shape):  # NumPy has made it fit
-                raise ValueError(
-                    f'{name} is {found.dtype} {found.shape}, not {array.dtype} {array.shape}'
-                )
-            if not numpy.isfinite(found).all():
-                raise ValueError(f'{name} is not finite')
-    except KeyError as error:
-        raise CheckpointError(f'{path}: its training state lacks {error.args[0]}') from None
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f'{path}: its training state does not fit: {error}') from None
-
-
-def _model(path, arrays):
-    """(RNN, meta) of the arrays of a checkpoint; CheckpointError if they do not fit together."""
+    arrays = _arrays(path, 'meta', 'model/', *['training/'] * training)
     meta = _meta(path, arrays)
-    n_vocab, n_units = len(meta['vocabulary']), meta['n_units']
+    found = {
+        name.removeprefix('training/'): array
+        for name, array in arrays.items()
+        if name.startswith('training/')
+    }
+    if training and not found:
+        raise CheckpointError(f'{path}: a model without its training state; resume from last.npz')
+    model = _model(path, meta, arrays)
+    fields = {name: meta[name] for name in _TYPES}
+    return Checkpoint(model, **fields, training=found, path=pathlib.Path(path))
+
+
+def kind_of(path):
+    """What a checkpoint has learned, 'text' or 'music'; CheckpointError as from `load`."""
+    return _meta(path, _arrays(path, 'meta'))['kind']
+
+
+def runs(folder='result'):
+    """The last.npz files (list of pathlib.Path) below a folder, the newest first.
+
+    Runs that were moved aside, to old-1 and so on, are left out.
+    """
+    found = pathlib.Path(folder).rglob('last.npz')
+    found = [path for path in found if not path.parent.name.startswith('old-')]
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def training_state(model, optimizer, sums, comm):
+    """All that the next window depends on, except the weights: dict of name (str) to array.
+
+    sums: (3,) float64, of this epoch so far. All processes of comm have to call it.
+    FloatingPointError if a weight or a state is no finite number.
+    """
+    state = {'sums': sums}
+    serializers.DictionarySerializer(state, 'optimizer/').save(optimizer)
+    for name, variable in model.state.items():
+        parts = comm.mpi_comm.allgather(cuda.to_cpu(variable.array))
+        state['state/' + name] = numpy.concatenate(parts)
+    _, keys, position, *_ = numpy.random.get_state()  # it draws dropout's masks
+    state['random'] = numpy.array([*keys, position], 'u4')
+    if not (
+        all(numpy.isfinite(array).all() for array in state.values())
+        and all(model.xp.isfinite(param.array).all() for param in model.params())
+    ):
+        raise FloatingPointError(f'weights are no numbers any more after step {optimizer.t}')
+    return state
+
+
+def resume(trained, saved, optimizer, batchsize, comm):
+    """Goes on from the Checkpoint `saved`, or from nothing (None); returns the sums, (3,) float64.
+
+    trained: a new Checkpoint, which gets its epochs; batchsize (int): the streams of all processes.
+    NumPy's global random state is set, too. CheckpointError, which names the path, if a name, a
+    shape or a dtype does not fit.
+    """
+    if not saved:
+        return numpy.zeros(3)
+    trained.epoch, trained.best_epoch = saved.epoch, saved.best_epoch
+    trained.best_loss, model = saved.best_loss, trained.model
+    path, state = saved.path, saved.training
+
+    def array(name, shape, dtype='f'):
+        return _fitting(path, state, name, shape, dtype)
+
+    try:
+        serializers.NpzDeserializer(state, 'optimizer/').load(optimizer)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f'{path}: its training state does not fit: {error}') from None
+    for name, param in model.namedparams():
+        for key in param.update_rule.state or {}:
+            array(f'optimizer{name}/{key}', param.shape)
+    for name, variable in model.state.items():
+        rows = array('state/' + name, (batchsize, model.n_units))
+        variable.array = model.device.send(rows[parallel.share(comm, batchsize)])
+    random = array('random', (625,), 'u4')
+    numpy.random.set_state(('MT19937', random[:-1], min(int(random[-1]), 624)))
+    if comm.rank:  # that state is the first process's; the others are seeded from it
+        numpy.random.seed([numpy.random.randint(2**32, dtype='u4'), comm.rank])
+    if model.xp is not numpy:  # CuPy's generator cannot be saved, only seeded anew
+        model.xp.random.seed(optimizer.t + (comm.rank << 32))
+    return array('sums', (3,), 'd').copy()
+
+
+def _fitting(path, arrays, name, shape, dtype='f'):
+    """The array of that name; CheckpointError if it is missing or has another shape or dtype."""
+    found = arrays.get(name)
+    if found is None:
+        raise CheckpointError(f'{path}: not a checkpoint of this program: no {name}')
+    if found.shape != shape or found.dtype != dtype:
+        right = f'{numpy.dtype(dtype)} {shape}'
+        raise CheckpointError(f'{path}: {name} is {found.dtype} {found.shape}, not {right}')
+    return found
+
+
+def _model(path, meta, arrays):
+    """The RNN that the arrays of a checkpoint make; CheckpointError if they do not fit together."""
+    n_vocab, n_units, n_layers = len(meta['vocabulary']), meta['n_units'], meta['n_layers']
 
     def array(name, shape):
-        found = arrays.get(name)
-        if found is None:
-            raise CheckpointError(f'{path}: not a checkpoint of this program: no {name}')
-        if found.shape != shape or found.dtype != 'f':
-            raise CheckpointError(
-                f'{path}: {name} is {found.dtype} {found.shape}, not float32 {shape}'
-            )
+        found = _fitting(path, arrays, 'model/' + name, shape)
         if not numpy.isfinite(found).all():
-            raise CheckpointError(f'{path}: {name} is not finite')
+            raise CheckpointError(f'{path}: model/{name} is not finite')
         return found
 
-    # The largest, before memory is taken for the model.
-    array('model/l0/W', (n_vocab, n_units))
-    for k in range(1, meta['n_layers'] + 1):
-        array(f'model/l{k}_h/W', (CELLS[meta['cell']] * n_units, n_units))
-    array(f'model/l{meta["n_layers"] + 1}/W', (n_vocab, n_units))
-    model = RNN(n_vocab, n_units, meta['n_layers'], meta['cell'])
+    # The largest arrays come first: no memory is taken for a model that the file does not hold.
+    array('l0/W', (n_vocab, n_units))
+    for k in range(1, n_layers + 1):
+        array(f'l{k}_h/W', (CELLS[meta['cell']] * n_units, n_units))
+    array(f'l{n_layers + 1}/W', (n_vocab, n_units))
+    model = RNN(n_vocab, n_units, n_layers, meta['cell'])
     for name, param in model.namedparams():
-        param.array[...] = array('model' + name, param.shape)
-    return model, meta
+        param.array[...] = array(name[1:], param.shape)
+    return model
 
 
 def _meta(path, arrays):
-    """The meta of a checkpoint, complete; CheckpointError if it is not."""
+    """The meta (dict) of a checkpoint, complete; CheckpointError if it is not."""
     foreign = f'{path}: not a checkpoint of this program'
     try:
         meta = json.loads(arrays['meta'].tobytes())
@@ -171,58 +225,44 @@ def _meta(path, arrays):
         raise CheckpointError(f'{foreign} (no meta)') from None
     if version != FORMAT and type(version) is int:
         raise CheckpointError(
-            f'{path}: format {version}, this program reads {FORMAT}; '
-            'use the version that wrote it, or a newer one'
+            f'{path}: format {version}, but this version reads format {FORMAT}; '
+            'train again, or use the version that wrote it'
         )
-    meta = {'n_layers': 2, 'cell': 'lstm', **meta}  # before they could be chosen
-    fields = {'format': int, **FIELDS, **({'music': dict} if meta.get('kind') == 'music' else {})}
-    for field, kind in fields.items():
-        if (
-            type(meta.get(field)) is not kind
-            or field == 'kind'
-            and meta[field] not in ('text', 'music')
-        ):
-            raise CheckpointError(f'{foreign} (no {field})')
+    for name, kind in {
+        'format': int,
+        'n_units': int,
+        'n_layers': int,
+        'cell': str,
+        **_TYPES,
+    }.items():
+        if not isinstance(meta.get(name), kind):
+            raise CheckpointError(f'{foreign} (no {name})')
     words = meta['vocabulary']
-    if not words or not all(
-        word and isinstance(word, str) and not re.search('[\ud800-\udfff]', word) for word in words
-    ):
-        raise CheckpointError(f'{foreign} (no words)')
-    for field, right in (
-        ('n_units', meta['n_units'] > 0),
-        ('n_layers', meta['n_layers'] > 0),
-        ('cell', meta['cell'] in CELLS),
-    ):
-        if not right:
-            raise CheckpointError(f'{foreign} (no {field})')
-    history = meta['history']
-    if len(history) != meta['epoch'] or not all(
-        isinstance(entry, dict)
-        and entry.get('epoch') == n
-        and 'main/loss' in entry
-        and all(
-            type(value) in (int, float) and abs(value) <= sys.float_info.max
-            for value in entry.values()
-        )
-        for n, entry in enumerate(history, 1)
-    ):
-        raise CheckpointError(f'{foreign} (no history of {meta["epoch"]} epochs)')
+    right = {
+        'words': words and all(isinstance(word, str) and _WORD.fullmatch(word) for word in words),
+        'kind': meta['kind'] == 'text' or meta['kind'] == 'music' and meta['setup'] is not None,
+        'n_units': meta['n_units'] > 0,
+        'n_layers': meta['n_layers'] > 0,
+        'cell': meta['cell'] in CELLS,
+    }
+    for name, is_right in right.items():
+        if not is_right:
+            raise CheckpointError(f'{foreign} (no {name})')
     return meta
 
 
 def _arrays(path, *prefixes):
-    """The arrays of a .npz whose names begin so: dict of name to array.
+    """The arrays of a .npz whose names begin with one of the prefixes: dict of name to array.
 
-    Whatever is wrong with the file becomes a CheckpointError.
+    CheckpointError, whatever is wrong with the file.
     """
     damaged = f'{path}: not a checkpoint, or a damaged one'
     try:
-        if not os.path.isfile(path) and not stat.S_ISDIR(
-            os.stat(path).st_mode
-        ):  # a pipe would be waited for
-            raise CheckpointError(f'{path}: a pipe or a device, not a file')
+        if not os.path.isfile(path) and not stat.S_ISDIR(os.stat(path).st_mode):
+            raise CheckpointError(f'{path}: a pipe or a device, not a file')  # it might never end
         with terminal.opened(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
+            # compress_size may lie: as many bytes would be asked for at once
             if (
                 any(
                     member.compress_type != zipfile.ZIP_STORED
@@ -243,15 +283,8 @@ def _arrays(path, *prefixes):
         raise CheckpointError(f'{path}: no such file or folder') from None
     except OSError as error:
         raise CheckpointError(f'{path}: {error.strerror or error}') from None
-    except (
-        EOFError,
-        MemoryError,
-        NotImplementedError,
-        OverflowError,
-        RuntimeError,
-        ValueError,
-        zipfile.BadZipFile,
-    ):
+    # RuntimeError: NotImplementedError, too; ArithmeticError: OverflowError
+    except (EOFError, MemoryError, RuntimeError, ArithmeticError, ValueError, zipfile.BadZipFile):
         raise CheckpointError(damaged) from None
 
 
@@ -263,23 +296,5 @@ def _array(data):
     dtype, fortran, shape = header.groups()
     shape = tuple(int(n) for n in shape.split(b',') if n.strip())
     order = 'F' if fortran == b'True' else 'C'
-    return (
-        numpy.frombuffer(data, dtype.decode(), offset=header.end())
-        .reshape(shape, order=order)
-        .copy(order)
-    )
-
-
-def kind_of(path):
-    """What a checkpoint has learned, 'text' or 'music'; CheckpointError as from `load`."""
-    return _meta(path, _arrays(path, 'meta'))['kind']
-
-
-def runs(folder='result'):
-    """The last.npz files (list of pathlib.Path) below a folder, the newest first, without what was moved to old-N."""
-    found = [
-        path
-        for path in pathlib.Path(folder).rglob('last.npz')
-        if not path.parent.name.startswith('old-')
-    ]
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    array = numpy.frombuffer(data, dtype.decode(), offset=header.end())
+    return array.reshape(shape, order=order).copy(order)

@@ -60,3 +60,26 @@ def gpu_count():
         return chainer.backends.cuda.cupy.cuda.runtime.getDeviceCount()
     except chainer.backends.cuda.cupy.cuda.runtime.CUDARuntimeError:
         return 0
+
+
+def use_device(model, gpu):
+    """Moves a chainer.Link to GPU number `gpu` (int; negative: none), or says why it cannot.
+
+    The reason is a line on stderr; the model stays on the CPU then.
+    """
+    count = gpu_count()
+    if gpu < 0:
+        if count:
+            print('a GPU is idle: --gpu 0 uses it', file=sys.stderr)
+        return
+    reason = f'{count} found' if count else 'none found'
+    if gpu < count:
+        try:
+            device = chainer.get_device(f'@cupy:{gpu}')
+            device.use()
+            device.xp.arange(2).sum()  # does a kernel compile and run?
+            model.to_device(device)
+            return
+        except Exception as error:  # a missing library shows in many ways
+            reason = str(error).strip().split('\n')[0]
+    print(f'no GPU {gpu} can be used here ({reason}): going on on the CPU', file=sys.stderr)

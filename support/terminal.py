@@ -1,9 +1,9 @@
-"""What the commands share: errors in one line, numbers as options, files that have an end and are never half.
+"""What the commands share: errors in one line, numbers as options, files that are never half.
 
-@command.reporting(MidiError)
+@terminal.reporting
 def main(argv=None): ...
 
-with command.replacing('out.mid') as file:
+with terminal.replacing('out.mid') as file:
     file.write(...)
 """
 
@@ -19,43 +19,43 @@ import stat
 import sys
 
 
-def reporting(*errors):
-    """Makes a main(argv=None) report what a user can cause in one line, without traceback.
+class UserError(ValueError):
+    """Something that a user can mend. The message is one line: what is wrong, where, what to do."""
 
-    errors: exception classes whose message is such a line already.
+
+def reporting(main):
+    """Decorator: what a user can cause ends a main(argv=None) with one line on stderr and code 1.
+
+    That is a UserError, an OSError, a lack of memory, or a loss that is no number.
     """
+    program = pathlib.Path(main.__code__.co_filename).name
 
-    def decorate(main):
-        program = pathlib.Path(main.__code__.co_filename).name
+    @functools.wraps(main)
+    def wrapped(argv=None):
+        for name in ('stdout', 'stderr'):
+            stream = getattr(sys, name)
+            if stream is None:  # it was closed (>&-) or never there (pythonw)
+                setattr(sys, name, open(os.devnull, 'w'))
+            if hasattr(stream, 'reconfigure'):  # Japanese also through pipes and on Windows
+                stream.reconfigure(encoding='utf-8', errors='replace')
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see quiet_imports
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with contextlib.redirect_stderr(Screen(sys.stderr)):
+                return main(argv)
+        except (UserError, FloatingPointError) as error:
+            message = str(error)
+        except BrokenPipeError:  # the reader (| head) has had enough
+            discard(sys.stdout)
+            return 0
+        except (OSError, MemoryError) as error:
+            message = message_of(error)
+        except KeyboardInterrupt:
+            return 130
+        complain(program, message)
+        return 1
 
-        @functools.wraps(main)
-        def wrapped(argv=None):
-            for name in ('stdout', 'stderr'):
-                stream = getattr(sys, name)
-                if stream is None:  # it was closed (>&-) or never there (pythonw)
-                    setattr(sys, name, open(os.devnull, 'w'))
-                if hasattr(stream, 'reconfigure'):  # Japanese also through pipes and on Windows
-                    stream.reconfigure(encoding='utf-8', errors='replace')
-            if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see quiet_imports
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-            try:
-                with contextlib.redirect_stderr(Screen(sys.stderr)):
-                    return main(argv)
-            except errors as error:
-                message = str(error)
-            except BrokenPipeError:  # the reader (| head) has had enough
-                discard(sys.stdout)
-                return 0
-            except (OSError, MemoryError) as error:
-                message = message_of(error)
-            except KeyboardInterrupt:
-                return 130
-            complain(program, message)
-            return 1
-
-        return wrapped
-
-    return decorate
+    return wrapped
 
 
 def message_of(error):
@@ -66,7 +66,7 @@ def message_of(error):
 
 
 def complain(program, message):
-    """Prints an error to stderr: one line, whatever a strange file has put into the message (str)."""
+    """Prints an error (str) to stderr in one line, whatever a strange file has put into it."""
     Screen(sys.stderr).write(
         f'{program}: {"".join(c if c.isprintable() else " " for c in message[:2000])}\n'
     )
@@ -82,27 +82,28 @@ def quiet_imports():
 
 
 class Screen:
-    """stdout or stderr for a long run: a reader that goes away (| head), a terminal that
-    is closed or a full disk below it does not end the program.
+    """stdout or stderr of a long run, which goes on when nobody can read it any more.
 
-    Into a file or a pipe go no cursor movements, which PrintReport writes always.
+    That is when the reader goes away (| head), the terminal is closed, or the disk is full.
     """
 
     def __init__(self, stream):
-        self.stream = stream
-        self.isatty = stream.isatty
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
 
     def write(self, text):
-        self._try(self.stream.write, text if self.isatty() else text.replace('\033[J', ''))
+        self._try(self._stream.write, text)
 
     def flush(self):
-        self._try(self.stream.flush)
+        self._try(self._stream.flush)
 
     def _try(self, action, *args):
         try:
             action(*args)
         except OSError:
-            discard(self.stream)
+            discard(self._stream)
 
 
 def discard(stream):
@@ -111,7 +112,7 @@ def discard(stream):
 
 
 def number(kind, low, high=None):
-    """An argparse type: int or float, at least low and at most high (None: no limit, of int 2**31 - 1)."""
+    """An argparse type: an int or float from low to high; without high, an int to 2**31 - 1."""
     most = 2**31 - 1 if high is None and kind is int else math.inf if high is None else high
 
     def parse(text):
@@ -129,14 +130,14 @@ def number(kind, low, high=None):
 
 
 def opened(path):
-    """A binary file to read from; OSError if it cannot be opened, or is a device, which may have no end."""
+    """A binary file to read from. OSError, also for a device, which may have no end."""
     if stat.S_ISCHR(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, 'a device, not a file', str(path))
     return open(path, 'rb')
 
 
 def beside(path):
-    """The hidden file (pathlib.Path) that `replacing` writes; a process that is killed leaves it behind."""
+    """The hidden file (pathlib.Path) that `replacing` writes; a killed process leaves it behind."""
     path = pathlib.Path(path)
     return path.with_name(f'.{path.name}.part')
 

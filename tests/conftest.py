@@ -1,7 +1,14 @@
+"""What the tests share: small runs, the error of a command, forged checkpoints."""
+
+import contextlib
+import json
+import os
 import pathlib
 import signal
+import subprocess
+import sys
 
-from support import modern_chainer  # noqa: F401  prepares chainer's import
+from support import modern_chainer  # prepares chainer's import
 
 import chainer
 import numpy
@@ -9,7 +16,10 @@ import pytest
 
 import train
 
-CORPORA = pathlib.Path(__file__).resolve().parents[2] / 'shared' / 'corpora'
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CORPORA = ROOT.parent / 'shared' / 'corpora'
+TINY = ['--unit', '8', '--batchsize', '4', '--bproplen', '6', '--epoch', '2', '--sample-every', '0']
+FILES_OF_A_RUN = ['.lock', 'best.npz', 'last.npz', 'log.jsonl', 'loss.png']
 
 
 def pytest_collection_modifyitems(items):
@@ -49,14 +59,14 @@ def corpora():
     return CORPORA
 
 
+# Runs
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-TINY = ['--unit', '8', '--batchsize', '4', '--bproplen', '6', '--epoch', '2', '--sample-every', '0']
 
 
 @pytest.fixture
@@ -74,3 +84,103 @@ def trained(small_text):
     """The folder of a run of two epochs on small.txt."""
     assert train.main(['--corpus', 'small.txt', *TINY]) == 0
     return small_text.parent / 'result' / 'small'
+
+
+def run(program, *argv):
+    """The exit code of a command: program is its module, argv its arguments, of any type."""
+    try:
+        return program.main([str(arg) for arg in argv])
+    except SystemExit as exit:
+        return exit.code
+
+
+@pytest.fixture
+def failed(capsys):
+    """failed(code, program, *argv): the error of a command, all that it says on stderr: one line.
+
+    With exit code 2, the usage may stand above it.
+    """
+
+    def check(code, program, *argv):
+        capsys.readouterr()
+        assert run(program, *argv) == code
+        lines = capsys.readouterr().err.splitlines()
+        if code == 2:
+            lines = [line for line in lines if not line.startswith(('usage:', ' '))]
+        assert len(lines) == 1 and lines[0].startswith(f'{program.__name__}.py: '), lines
+        return lines[0]
+
+    return check
+
+
+@contextlib.contextmanager
+def started(*argv, constants='', before=(), **options):
+    """train.py as a process of its own (subprocess.Popen), which is killed in the end.
+
+    constants: a line of Python that changes some; before: what stands in front of the command.
+    Its stdout is a pipe, its stderr, too, if `options` say nothing else.
+    """
+    program = (
+        f'import sys, train\nfrom support import progress\n{constants}\nsys.exit(train.main())'
+    )
+    options = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **options}
+    with subprocess.Popen(
+        [*before, sys.executable, '-u', '-c', program, *map(str, argv)],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        text=True,
+        **options,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_epoch(process, epoch):
+    """Reads the table that a training prints, up to the row of an epoch."""
+    for line in process.stdout:
+        if line.split()[:1] == [str(epoch)]:
+            return
+    raise AssertionError(f'it ended before epoch {epoch}: {process.stderr.read()}')
+
+
+# Files
+
+
+def entries(folder):
+    """The log of a run: a list of a dict for each epoch."""
+    text = pathlib.Path(folder, 'log.jsonl').read_text(encoding='utf-8')
+    assert not text or text.endswith('\n')
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def untimed(log):
+    """The log without what differs between two equal runs."""
+    return [
+        {name: value for name, value in entry.items() if name not in ('elapsed_time', 'tokens/s')}
+        for entry in log
+    ]
+
+
+def arrays(path):
+    """All the arrays of a .npz."""
+    with numpy.load(path) as npz:
+        return dict(npz)
+
+
+def forge(path, meta=(), changes=()):
+    """Changes a checkpoint behind the program's back.
+
+    meta: new fields (dict), or another array instead of it all; changes: new arrays by name (dict),
+    functions of the old one, or None, which takes it away.
+    """
+    found = arrays(path)
+    if isinstance(meta, numpy.ndarray):
+        found['meta'] = meta
+    else:
+        fields = {**json.loads(found['meta'].tobytes()), **dict(meta)}
+        found['meta'] = numpy.frombuffer(json.dumps(fields).encode(), 'u1')
+    for name, value in dict(changes).items():
+        assert name in found, name
+        found[name] = value(found[name]) if callable(value) else value
+    numpy.savez(path, **{name: value for name, value in found.items() if value is not None})

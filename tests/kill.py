@@ -1,10 +1,10 @@
-"""Kills training (SIGKILL) at random moments and resumes it, until nothing can have been lost by chance.
+"""Kills training (SIGKILL) at random moments and resumes it: nothing may be lost.
 
     python tests/kill.py 60
 
-The runs save after every window, so that many kills come while a file is being written. After each
-kill every checkpoint is, byte for byte, one that an unbroken run wrote, and log and picture are whole;
-a run that has come to its end leaves the files of the unbroken one. Exit code 1 if not.
+The runs save after every window, so that many kills come while a file is being written. After
+each kill every checkpoint is, byte for byte, one that an unbroken run wrote, and log and picture
+are whole; a run that has come to its end leaves the files of the unbroken one. Exit code 1 if not.
 """
 
 import argparse
@@ -30,7 +30,7 @@ RUNS = {
 PROGRAM = """
 import hashlib, sys
 import train
-from support import checkpoint
+from support import checkpoint, progress
 
 notes, save = open(sys.argv.pop(1), 'a'), checkpoint.save
 
@@ -38,13 +38,13 @@ def noted(path, *rest):
     save(path, *rest)
     print(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), file=notes, flush=True)
 
-checkpoint.save, train.AUTOSAVE = noted, 0  # seconds
+checkpoint.save, progress.AUTOSAVE = noted, 0  # seconds
 sys.exit(train.main())
 """
 
 
 def start(notes, *argv):
-    """A training (subprocess.Popen) that notes the checksum of each checkpoint that it has written."""
+    """A training (subprocess.Popen) that notes the checksum of each checkpoint it has written."""
     return subprocess.Popen(
         [sys.executable, '-c', PROGRAM, notes, *map(str, argv)],
         stdout=subprocess.DEVNULL,
@@ -55,20 +55,20 @@ def start(notes, *argv):
 def untimed(log):
     return [
         {name: value for name, value in entry.items() if name not in ('elapsed_time', 'tokens/s')}
-        for entry in json.loads(log.read_bytes())
+        for entry in map(json.loads, log.read_bytes().splitlines())
     ]
 
 
 def look(out, written, log):
-    """Asserts that what a killed run left in the folder `out` is whole, and what the unbroken run wrote."""
+    """Asserts that what a killed run left in `out` is whole, and what the unbroken run wrote."""
     for name in ('last.npz', 'best.npz'):
         if (out / name).exists():
             assert f'{name} {hashlib.sha256((out / name).read_bytes()).hexdigest()}' in written, (
                 name
             )
-    if (out / 'log').exists():
-        entries = untimed(out / 'log')
-        assert entries == log[: len(entries)], 'log'
+    if (out / 'log.jsonl').exists():
+        entries = untimed(out / 'log.jsonl')
+        assert entries == log[: len(entries)], 'log.jsonl'
     if (out / 'loss.png').exists():
         matplotlib.image.imread(out / 'loss.png')
 
@@ -93,7 +93,7 @@ def main(argv=None):
                 unbroken[name] = (
                     time.perf_counter() - began,
                     set((folder / f'{name}.notes').read_text().splitlines()),
-                    untimed(whole / 'log'),
+                    untimed(whole / 'log.jsonl'),
                 )
             duration, written, log = unbroken[name]
             shutil.rmtree(out, ignore_errors=True)
@@ -116,11 +116,11 @@ def main(argv=None):
             for file in ('last.npz', 'best.npz', 'loss.png'):
                 assert (out / file).read_bytes() == (whole / file).read_bytes(), file
             look(out, written, log)
-            assert untimed(out / 'log') == log and not any(out.glob('.*.part'))
+            assert untimed(out / 'log.jsonl') == log and not any(out.glob('.*.part'))
             finished += 1
     print(
-        f'{kills} kills, {saving} of them while a file was being written, {early} before the first was; '
-        f'{finished} runs came to their end, with the very files of the unbroken runs'
+        f'{kills} kills, {saving} of them while a file was being written, {early} before the '
+        f'first was; {finished} runs came to their end, with the very files of the unbroken runs'
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""command.py, and what it promises for all four programs: UTF-8, one line for an error, closed pipes."""
+"""What all programs promise: UTF-8, one line for an error, closed pipes."""
 
 import argparse
 import os
@@ -105,6 +105,8 @@ def test_streams_that_are_closed_are_no_error(japanese, program, argv):
         text=True,
     )
     assert done.returncode == 0
+    if program == 'train.py':  # it has learned nevertheless
+        assert (japanese / 'result' / NAME / 'last.npz').exists()
 
 
 @pytest.mark.parametrize('program', ['train.py', 'generate.py'])
@@ -131,17 +133,26 @@ def test_stderr_that_goes_away_is_no_error(japanese):
     assert process.returncode == 0 and (japanese / 'story.txt').exists()
 
 
-@pytest.mark.parametrize('text', ['0', '-1', '1' * 400, 'x', '99999999999999999999'])
-def test_numbers_out_of_bounds(text):
-    with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('0', '0 is not 1 or more'),
+        ('-1', '-1 is not 1 or more'),
+        ('99999999999999999999', '99999999999999999999 is not from 1 to 2147483647'),
+        ('1' * 400, 'is not from 1 to 2147483647'),
+        ('x', 'invalid literal'),
+    ],
+)
+def test_numbers_out_of_bounds(text, message):
+    with pytest.raises((argparse.ArgumentTypeError, ValueError), match=message):
         terminal.number(int, 1)(text)
     assert terminal.number(int, 1)('2000000000') == 2000000000
 
 
 def test_an_error_is_one_line_whatever_is_in_it(capsys):
-    @terminal.reporting(ValueError)
+    @terminal.reporting
     def main(argv=None):
-        raise ValueError('a\nb\x1b[2Jc\r\u2028ホームズ')
+        raise terminal.UserError('a\nb\x1b[2Jc\r\u2028ホームズ')
 
     assert main() == 1
     err = capsys.readouterr().err

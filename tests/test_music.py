@@ -1,8 +1,9 @@
 """music.py: tracks to words, words to tracks, sound and picture."""
 
+import dataclasses
 import io
+import json
 import re
-import wave
 
 import mido
 import numpy
@@ -22,12 +23,12 @@ def song(*tracks, format=1, division=480):
 
 
 def words_of(raw, track=0, events='notes'):
-    return music.to_words(read_midi.parse(raw), track, events)
+    return read_midi.to_words(read_midi.from_bytes(raw), track, events)
 
 
 def read_back(words, setup=None, events='notes'):
-    raw = write_midi.to_bytes(music.to_data(words, setup))
-    return music.to_words(read_midi.parse(raw, strict=True), 0, events)
+    raw = write_midi.to_bytes(write_midi.to_data(words, setup))
+    return read_midi.to_words(read_midi.from_bytes(raw, strict=True), 0, events)
 
 
 # Tracks to words
@@ -95,32 +96,51 @@ def test_all_tracks_interleaved():
 
 
 def test_which_track():
-    data = read_midi.parse(TWO)
-    assert music.note_counts(data) == [0, 1, 2]
+    data = read_midi.from_bytes(TWO)
+    assert read_midi.note_counts(data) == [0, 1, 2]
     assert (
-        music.track_of(data) == 2
-        and music.track_of(data, 1) == 1
-        and music.track_of(data, 'all') == 'all'
+        read_midi.choose_track(data) == 2
+        and read_midi.choose_track(data, 1) == 1
+        and read_midi.choose_track(data, 'all') == 'all'
     )
     for track, said in ((0, 'no notes in track 0'), (3, 'no track 3'), (-1, 'no track -1')):
-        with pytest.raises(music.MusicError, match=said):
-            music.track_of(data, track)
-    with pytest.raises(music.MusicError, match='format 2'):
-        music.track_of(read_midi.parse(song('00 90 45 64', '00 90 45 64', format=2)), 'all')
-    with pytest.raises(music.MusicError, match='no notes'):
-        music.track_of(read_midi.parse(song('00 90 45 00')))  # fact 12: velocity 0 is no note
+        with pytest.raises(read_midi.MusicError, match=said):
+            read_midi.choose_track(data, track)
+    with pytest.raises(read_midi.MusicError, match='format 2'):
+        read_midi.choose_track(
+            read_midi.from_bytes(song('00 90 45 64', '00 90 45 64', format=2)), 'all'
+        )
+    with pytest.raises(read_midi.MusicError, match='no notes'):
+        read_midi.choose_track(
+            read_midi.from_bytes(song('00 90 45 00'))
+        )  # fact 12: velocity 0 is no note
 
 
 def test_a_rest_longer_than_a_file_can_hold():
-    with pytest.raises(music.MusicError, match='rest'):
+    with pytest.raises(read_midi.MusicError, match='rest'):
         words_of(song('ff ff ff 7f b0 00 00  01 90 45 64'))
 
 
-def test_division():
-    for raw, expected in ((480, 480), (1, 1), (0xE728, -1000), (0xE250, -2400)):
-        assert music.division_of({'header': bytes(12) + raw.to_bytes(2, 'big')}) == expected
-    with pytest.raises(music.MusicError, match='division'):
-        music.division_of({'header': bytes(14)})
+@pytest.mark.parametrize(
+    'division, ticks',
+    [
+        ('01e0', 480),
+        ('0001', 1),
+        ('7fff', 32767),
+        ('e728', -1000),  # 25 frames a second of 40 ticks
+        ('e250', -2400),  # 30 frames a second of 80 ticks
+        ('0000', 0),
+        ('e700', 0),
+    ],
+)
+def test_resolution(division, ticks):
+    assert read_midi.resolution(division) == ticks
+
+
+@pytest.mark.parametrize('division', [0, 0xE700])
+def test_a_file_without_time(division):
+    with pytest.raises(read_midi.MusicError, match='division is 0'):
+        read_midi.setup_of(read_midi.from_bytes(song('00 90 45 64', division=division)), 0)
 
 
 def test_the_setup_is_the_first_of_each():
@@ -129,18 +149,20 @@ def test_the_setup_is_the_first_of_each():
         '10 c0 0a  00 ff 51 80 03 00 00 03  00 90 45 64  00 80 45 40',
         '00 c0 0b  00 c1 0c  00 99 45 64  00 ff 58 04 06 03 24 08',
     )
-    data = read_midi.parse(raw)
+    data = read_midi.from_bytes(raw)
     events = {
         'ff51': 'ff5103000003',
         'ff58': 'ff580406032408',
     }  # a length of two bytes is no hindrance
-    assert music.setup_of(data, 0)['events'] == {**events, 'c0': 'c005'}  # its own program
-    assert music.setup_of(data, 1)['events'] == {**events, 'c0': 'c00a'}
-    assert music.setup_of(data, 'all')['events'] == {**events, 'c0': 'c00b', 'c1': 'c10c'}
-    no_own = read_midi.parse(song('00 90 45 64', '40 c0 05', '30 c0 06'))
-    assert music.setup_of(no_own, 0)['events'] == {'c0': 'c006'}
-    other_pieces = read_midi.parse(song('00 90 45 64', '00 c0 05  00 ff 51 03 00 00 01', format=2))
-    assert music.setup_of(other_pieces, 0)['events'] == {}
+    assert read_midi.setup_of(data, 0).events == {**events, 'c0': 'c005'}  # its own program
+    assert read_midi.setup_of(data, 1).events == {**events, 'c0': 'c00a'}
+    assert read_midi.setup_of(data, 'all').events == {**events, 'c0': 'c00b', 'c1': 'c10c'}
+    no_own = read_midi.from_bytes(song('00 90 45 64', '40 c0 05', '30 c0 06'))
+    assert read_midi.setup_of(no_own, 0).events == {'c0': 'c006'}
+    other_pieces = read_midi.from_bytes(
+        song('00 90 45 64', '00 c0 05  00 ff 51 03 00 00 01', format=2)
+    )
+    assert read_midi.setup_of(other_pieces, 0).events == {}
 
 
 def test_fact_12_notes_are_counted():
@@ -151,15 +173,15 @@ def test_fact_12_notes_are_counted():
 
 
 def test_fact_14_the_setup_travels():
-    data = read_midi.parse(TWO)
-    setup = music.setup_of(data, 1)
-    assert setup == {
-        'division': '01e0',
-        'events': {'ff58': 'ff580403021808', 'ff51': 'ff51030a2c2a', 'c0': 'c06b'},
-    }
-    assert music.setup_of(data, 'all')['events'].keys() == {'ff58', 'ff51', 'c0', 'c9'}
+    data = read_midi.from_bytes(TWO)
+    setup = read_midi.setup_of(data, 1)
+    assert setup == read_midi.Setup(
+        '01e0', {'ff58': 'ff580403021808', 'ff51': 'ff51030a2c2a', 'c0': 'c06b'}
+    )
+    assert read_midi.Setup.from_dict(json.loads(json.dumps(dataclasses.asdict(setup)))) == setup
+    assert read_midi.setup_of(data, 'all').events.keys() == {'ff58', 'ff51', 'c0', 'c9'}
     written = mido.MidiFile(
-        file=io.BytesIO(write_midi.to_bytes(music.to_data(words_of(TWO, 1), setup)))
+        file=io.BytesIO(write_midi.to_bytes(write_midi.to_data(words_of(TWO, 1), setup)))
     )
     assert written.ticks_per_beat == 480
     assert [(m.time, m.type) for m in written.tracks[0]] == [
@@ -201,15 +223,15 @@ def tunes(folder):
 
 
 def test_a_folder(tunes):
-    pieces, setup, remarks = music.read([tunes])
+    collection = music.read([tunes])
     # one file each counts 480, 128, 96: then the finest
-    assert pieces == [
+    assert collection.pieces == [
         ['00_90_4064', '8360_80_4040'],
         ['00_90_4564', '8360_80_4540'],
         ['00_93_4064', '8360_83_4040'],
     ]
-    assert setup == {'division': '01e0', 'events': {'c0': 'c002', 'c3': 'c303'}, 'longest': 480}
-    *left_out, converted = remarks
+    assert collection.setup == read_midi.Setup('01e0', {'c0': 'c002', 'c3': 'c303'}, 480)
+    *left_out, converted = remarks = collection.remarks
     assert len(left_out) == 3 and all(remark.startswith('left out: ') for remark in left_out)
     assert converted.startswith('2 of 3 ')
     assert (
@@ -220,28 +242,27 @@ def test_a_folder(tunes):
 
 
 def test_files_by_name(tunes):
-    pieces, setup, _ = music.read(
-        [tunes / 'b.mid', tunes / 'a.MID', tunes / 'b.mid']
-    )  # most count 128
-    assert pieces == [
+    collection = music.read([tunes / 'b.mid', tunes / 'a.MID', tunes / 'b.mid'])
+    assert collection.pieces == [  # most count 128
         ['00_90_4564', '8100_80_4540'],
         ['00_90_4064', '8100_80_4040'],
         ['00_90_4564', '8100_80_4540'],
     ]
-    assert setup == {'division': '0080', 'events': {'c0': 'c001'}, 'longest': 128}
-    pieces, setup, remarks = music.read([tunes / 'a.MID'], setup=setup)
-    assert pieces == [['00_90_4064', '8100_80_4040']] and setup['events'] == {'c0': 'c001'}
-    _, _, remarks = music.read([tunes / 'b.mid'])
+    assert collection.setup == read_midi.Setup('0080', {'c0': 'c001'}, 128)
+    goes_on = music.read([tunes / 'a.MID'], setup=collection.setup)
+    assert goes_on.pieces == [['00_90_4064', '8100_80_4040']]
+    assert goes_on.setup.events == {'c0': 'c001'}
+    remarks = music.read([tunes / 'b.mid']).remarks
     assert remarks == ["  track 0 '': 1 notes", 'learning track 0']
     for name in ('more/broken.mid', 'more/empty.mid', 'absent.mid', 'notes.txt'):
-        with pytest.raises(music.MusicError, match=name):
+        with pytest.raises(read_midi.MusicError, match=name):
             music.read([tunes / 'a.MID', tunes / name])
     (tunes / 'none').mkdir()
-    with pytest.raises(music.MusicError, match='none'):
+    with pytest.raises(read_midi.MusicError, match='none'):
         music.read([tunes / 'none'])
     for name in ('a.MID', 'b.mid', 'more/c.mid', 'more/d.mid'):
         (tunes / name).unlink()
-    with pytest.raises(music.MusicError, match='no MIDI file in it can be used'):
+    with pytest.raises(read_midi.MusicError, match='no MIDI file in it can be used'):
         music.read(map(str, [tunes]))
 
 
@@ -253,9 +274,10 @@ def test_rescaling_rounds_times_and_not_distances():
 
 def test_a_damaged_file_is_used_and_said(folder):
     (folder / 'cut.mid').write_bytes(song('00 90 45 64  83 60 80 45 40')[:-3])
-    pieces, _, remarks = music.read(['cut.mid'])
-    assert pieces == [['00_90_4564', '8360_80_4540']]
-    assert 'cut.mid' in remarks[0] and 'warnings: 2' in remarks[0]
+    collection = music.read(['cut.mid'])
+    assert collection.pieces == [['00_90_4564', '8360_80_4540']]
+    (remark,) = (remark for remark in collection.remarks if 'cut.mid' in remark)
+    assert 'warnings: 2' in remark
 
 
 # Transposing
@@ -266,6 +288,23 @@ def test_transpose():
     assert music.transpose(words, 2) == ['00_90_4764', '00_99_4564', '8360_80_4740', *words[3:]]
     assert music.transpose(words, 58)[0] == '00_90_7f64' and music.transpose(words, 59) == []
     assert music.transpose(words, -69)[0] == '00_90_0064' and music.transpose(words, -70) == []
+
+
+def test_also_transposed():
+    """By -1, 1 and 2 semitones, then as it is; key 126 cannot go up by 2."""
+    words = [
+        *['<eos>', '00_90_3c50', '60_80_3e40'],
+        *['<eos>', '00_90_7e50'],
+        *['<eos>', '00_90_4050'],
+    ]
+    assert music.also_transposed(words, -1, 2) == [
+        *['<eos>', '00_90_3b50', '60_80_3d40', '<eos>', '00_90_7d50', '<eos>', '00_90_3f50'],
+        *['<eos>', '00_90_3d50', '60_80_3f40', '<eos>', '00_90_7f50', '<eos>', '00_90_4150'],
+        *['<eos>', '00_90_3e50', '60_80_4040', '<eos>', '00_90_4250'],
+        *words,
+    ]
+    assert music.also_transposed(words, 2, -1) == music.also_transposed(words, -1, 2)
+    assert music.also_transposed(words, 0, 0) == words
 
 
 # Words to music
@@ -315,7 +354,7 @@ def test_any_legal_words_come_back(words):
 @given(WORDS)
 @settings(max_examples=50)
 def test_any_legal_words_are_what_mido_reads(words):
-    raw = write_midi.to_bytes(music.to_data(words))
+    raw = write_midi.to_bytes(write_midi.to_data(words))
     (track,) = mido.MidiFile(file=io.BytesIO(raw)).tracks
     assert track[-1].type == 'end_of_track'
     for word, message in zip(words, track):
@@ -333,14 +372,14 @@ def test_hanging_notes_end_a_quarter_later():
         ('0060', '60'),
         ('e728', '8374'),
     ):  # 96 a quarter; half a second of 1,000 ticks
-        assert read_back(words, {'division': division, 'events': {}})[4:] == [
+        assert read_back(words, read_midi.Setup(division, {}))[4:] == [
             f'{delta}_80_4040',
             '00_81_4540',
         ]
 
 
 def test_no_note_sounds_longer_than_the_longest():
-    setup = {'division': '0060', 'events': {}, 'longest': 0x40}
+    setup = read_midi.Setup('0060', {}, 0x40)
     words = ['10_90_4064', '20_90_4164', '20_80_4140', '00_90_4264', '30_80_4240', '20_80_4040']
     # 40 begins at 10 and is ended at 50; its own end at a0 has nothing left to do
     assert read_back(words, setup) == [
@@ -368,13 +407,10 @@ def test_no_note_sounds_longer_than_the_longest():
         '5f_90_4164',
         '40_80_4140',
     ]
-    assert read_back(['00_90_4064', '60_80_4040'], {**setup, 'longest': 0x60}) == [
+    assert read_back(['00_90_4064', '60_80_4040'], read_midi.Setup('0060', {}, 0x60)) == [
         '00_90_4064',
         '60_80_4040',
     ]
-    for longest in (0, -1, 1 << 28, 1.5, '40', None, True):
-        with pytest.raises(music.MusicError, match='impossible'):
-            music.to_data(words, {**setup, 'longest': longest})
 
 
 def test_the_longest_note():
@@ -419,8 +455,8 @@ def test_the_longest_note():
     ],
 )
 def test_an_impossible_word_is_named(word):
-    with pytest.raises(music.MusicError) as error:
-        music.to_data(['00_90_4050', word])
+    with pytest.raises(read_midi.MusicError) as error:
+        write_midi.to_data(['00_90_4050', word])
     assert repr(word) in str(error.value) and '\n' not in str(error.value)
 
 
@@ -441,12 +477,20 @@ def test_an_impossible_word_is_named(word):
         {'division': '01e0', 'events': None},
         {},
         [],
-        {'division': '01e0e0'},
+        {'division': '01e0e0', 'events': {}},
+        {'division': 'e700', 'events': {}},
+        {'division': '01 e', 'events': {}},
+        {'division': '01e0', 'events': {}, 'tempo': 3},
+        None,
+        *(
+            {'division': '01e0', 'events': {}, 'longest': longest}
+            for longest in (0, -1, 1 << 28, 1.5, '40', True)
+        ),
     ],
 )
 def test_an_impossible_setup(setup):
-    with pytest.raises(music.MusicError, match='impossible'):
-        music.to_data(['00_90_4050'], setup)
+    with pytest.raises(read_midi.MusicError, match='impossible'):
+        read_midi.Setup.from_dict(setup)
 
 
 def test_real_music_comes_back(corpora):
@@ -455,9 +499,10 @@ def test_real_music_comes_back(corpora):
         paths = sorted((corpora / 'midi' / collection).rglob('*.mid'))[::5]
         assert paths
         for path in paths:
-            (words,), setup, _ = music.read([path])
+            collection = music.read([path])
+            (words,), setup = collection.pieces, collection.setup
             written = mido.MidiFile(
-                file=io.BytesIO(write_midi.to_bytes(music.to_data(words, setup)))
+                file=io.BytesIO(write_midi.to_bytes(write_midi.to_data(words, setup)))
             )
             original = mido.MidiFile(path)
             assert written.ticks_per_beat == original.ticks_per_beat
@@ -515,15 +560,15 @@ def test_pitch_words():
     ],
 )
 def test_names_of_keys(name, key):
-    assert music.key_of(name) == key
+    assert music.pitch_key(name) == key
 
 
 def test_names_and_keys_are_pretty_midis():
     import pretty_midi
 
     for key in range(128):
-        assert music.name_of(key) == pretty_midi.note_number_to_name(key)
-        assert music.key_of(music.name_of(key)) == key
+        assert music.pitch_name(key) == pretty_midi.note_number_to_name(key)
+        assert music.pitch_key(music.pitch_name(key)) == key
 
 
 @pytest.mark.parametrize(
@@ -538,107 +583,15 @@ def test_names_and_keys_are_pretty_midis():
         ('00_95_3c40', '00_90_3c40'),
     ],
 )
-def test_nearest(word, near):
-    assert music.nearest(word, VOCABULARY) == near
-
-
-# Sound and picture
-
-SCALE = [word for key in (69, 71, 72) for word in (f'00_90_{key:02x}50', f'8360_80_{key:02x}40')]
-
-
-@pytest.mark.parametrize(
-    'division, tempo, seconds',
-    [
-        ('01e0', 'ff510307a120', 1.5),
-        ('01e0', 'ff51030f4240', 3),
-        ('00f0', 'ff510307a120', 3),
-        ('e728', 'ff51030f4240', 1.44),  # SMPTE: 25 frames of 40 ticks, the tempo says nothing
-        ('e350', 'ff510307a120', 1440 / 80 / 29.97),
-    ],
-)
-def test_wav(folder, division, tempo, seconds):
-    data = music.to_data(SCALE, {'division': division, 'events': {'ff51': tempo}})
-    music.write_wav(data, 'out.wav')
-    with wave.open('out.wav') as file:
-        rate, sound = (
-            file.getframerate(),
-            numpy.frombuffer(file.readframes(file.getnframes()), '<i2'),
-        )
-    assert len(sound) / rate == pytest.approx(seconds + 1, abs=0.01)  # a second to fade away
-    for n, key in enumerate((69, 71, 72)):  # the loudest frequency in each third
-        part = sound[int((n + 0.1) * seconds / 3 * rate) : int((n + 0.8) * seconds / 3 * rate)]
-        spectrum = abs(numpy.fft.rfft(part * numpy.hanning(len(part)), 1 << 17))
-        pitch = spectrum.argmax() * rate / (1 << 17)
-        assert pitch == pytest.approx(440 * 2 ** ((key - 69) / 12), rel=0.01)
-
-
-def test_fluidsynth_where_it_is(folder, monkeypatch):
-    import pretty_midi
-
-    monkeypatch.setattr(
-        pretty_midi.PrettyMIDI, 'fluidsynth', lambda self, fs: numpy.sin(numpy.arange(fs) / 10)
-    )
-    music.write_wav(music.to_data(SCALE), 'out.wav')
-    with wave.open('out.wav') as file:
-        assert (file.getframerate(), file.getnframes()) == (44100, 44100)
-
-
-def test_piano_roll():
-    drums = ['00_99_2450', '8360_89_2440']
-    (axes,) = music.piano_roll(music.to_data(SCALE + drums)).axes
-    melody, beat = [collection.get_segments() for collection in axes.collections]
-    numpy.testing.assert_allclose(
-        melody, [[(0, 69), (0.5, 69)], [(0.5, 71), (1, 71)], [(1, 72), (1.5, 72)]]
-    )
-    numpy.testing.assert_allclose(beat, [[(1.5, 36), (2, 36)]])
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ('seconds', 'key')
-    assert axes.get_xlim() == (0, 2)
-    assert {
-        label.get_text(): tick for label, tick in zip(axes.get_yticklabels(), axes.get_yticks())
-    } == {'C2': 36, 'G2': 43, 'C3': 48, 'G3': 55, 'C4': 60, 'G4': 67, 'C5': 72}
-    names = [text.get_text() for text in axes.figure.legends[0].get_texts()]
-    assert names == ['Acoustic Grand Piano', 'drums']
-    (axes,) = music.piano_roll(music.to_data(SCALE)).axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ['G4', 'A4', 'B4', 'C5', 'D5']
-    assert not axes.figure.legends
-
-
-def test_png(folder):
-    music.write_png(music.to_data(SCALE), 'out.png')
-    from matplotlib import image
-
-    assert image.imread('out.png').shape[:2] == (500, 800)
-
-
-@pytest.mark.parametrize(
-    'words, said',
-    [
-        ([], 'no note'),
-        (['00_b0_4000'], 'no note'),
-        (['00_90_4050', 'ffffff7f_80_4040'], 'lasts'),
-        (['00_90_4050', '81f41c_80_4040'] * 1000, 'lasts'),
-        ([f'00_9{channel}_4050' for channel in range(9)] + ['98b500_80_4040'], 'up to 400'),
-    ],
-)
-def test_what_cannot_be_heard(folder, words, said):
-    for write in (music.write_wav, music.write_png):
-        with pytest.raises(music.MusicError, match=said):
-            write(music.to_data(words), 'out')
-    assert not list(folder.iterdir())
-
-
-def test_drums_alone_are_silent_without_fluidsynth(folder):
-    music.write_wav(music.to_data(['00_99_2450', '8360_89_2440']), 'out.wav')
-    with wave.open('out.wav') as file:
-        assert file.getnframes() > 0
+def test_nearest_word(word, near):
+    assert music.nearest_word(word, VOCABULARY) == near
 
 
 # The piece of this project
 
 
 def test_track1_is_what_its_script_makes(folder):
-    from support.text import DATA
+    from support.source import DATA
 
     script = (DATA / 'make_track1.py').read_text(encoding='utf-8')
     (folder / 'data').mkdir()

@@ -19,7 +19,7 @@ def test_damaged_files(folder, monkeypatch, kind, number):
 
 def test_trouble_is_found(monkeypatch):
     """A reader that knows no running status."""
-    parse = mutations.read_midi.parse
+    parse = mutations.read_midi.from_bytes
 
     def careless(*args):
         data = parse(*args)
@@ -27,7 +27,7 @@ def test_trouble_is_found(monkeypatch):
             raise KeyError('running')
         return data
 
-    monkeypatch.setattr(mutations.read_midi, 'parse', careless)
+    monkeypatch.setattr(mutations.read_midi, 'from_bytes', careless)
     monkeypatch.setattr(mutations, 'BATCH', 500)
     _, _, _, troubles = mutations.batch('midi', 0)
     assert troubles and all('KeyError' in trouble for _, trouble in troubles)

@@ -1,4 +1,4 @@
-"""Both READMEs name every option, and quote the speed that was measured."""
+"""The READMEs and docs/: links lead somewhere, programs and options exist, figures are measured."""
 
 import json
 import pathlib
@@ -12,27 +12,68 @@ import train
 from bench import speed
 
 ROOT = pathlib.Path(train.__file__).parent
+PAGES = [
+    str(path.relative_to(ROOT))
+    for path in [*ROOT.glob('README*.md'), ROOT / 'data/README.md', *ROOT.glob('docs/**/*.md')]
+]
+LANGUAGES = {  # the README and the folder of the pages it leads to
+    'English': ('README.md', 'docs'),
+    'Japanese': ('README.ja.md', 'docs/ja'),
+}
 
 
-@pytest.mark.parametrize('name', ['README.md', 'README.ja.md'])
-def test_every_option_is_in_the_table(name, capsys):
-    programs = []
-    for program in (train, generate):
-        with pytest.raises(SystemExit):
-            program.main(['--help'])
-        help = capsys.readouterr().out
-        programs.append(set(re.findall(r'^  (?:-\w[^,]*, )?(--[\w-]+)|, (--[\w-]+)', help, re.M)))
-    real = {option for found in programs for pair in found for option in pair if option} - {
-        '--help',
-        '--no-stepwise',
+def text_of(page):
+    return (ROOT / page).read_text(encoding='utf-8')
+
+
+def anchors(text):
+    """The names under which GitHub lets a link point to the headings of a page."""
+    headings = re.findall(r'^#+ (.+)$', text, re.M)
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_links_and_pictures_are_there(page):
+    for link in re.findall(r'\]\(([^)\s]+)\)', text_of(page)):
+        if link.startswith(('https://', 'http://')):
+            continue
+        name, _, anchor = link.partition('#')
+        target = (ROOT / page).parent / name if name else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding='utf-8')), link
+
+
+@pytest.mark.parametrize('readme, folder', LANGUAGES.values(), ids=LANGUAGES)
+def test_the_readme_leads_to_every_page(readme, folder):
+    pages = {f'{folder}/{path.name}' for path in (ROOT / folder).glob('*.md')}
+    assert {path.name for path in (ROOT / 'docs').glob('*.md')} == {
+        pathlib.Path(page).name for page in pages
     }
-    table = set(re.findall(r'^\| `(--[\w-]+)`', (ROOT / name).read_text(encoding='utf-8'), re.M))
-    assert table == real
+    assert pages <= set(re.findall(r'\]\(([^)\s#]+)', text_of(readme)))
+
+
+@pytest.mark.parametrize('readme, folder', LANGUAGES.values(), ids=LANGUAGES)
+@pytest.mark.parametrize('program', [train, generate], ids=['train', 'generate'])
+def test_every_option_is_explained(program, readme, folder, capsys):
+    with pytest.raises(SystemExit):
+        program.main(['--help'])
+    options = set(re.findall(r'(?:^  |, )(--[\w-]+)', capsys.readouterr().out, re.M))
+    options -= {'--help', '--no-stepwise'}
+    assert '--gpu' in options
+    pages = [readme, *(path.relative_to(ROOT) for path in (ROOT / folder).glob('*.md'))]
+    assert options <= set(re.findall(r'--[a-z][\w-]+', ''.join(map(text_of, pages))))
+
+
+@pytest.mark.parametrize('page', ['docs/development.md', 'docs/ja/development.md'])
+def test_every_file_has_its_line(page):
+    files = [*ROOT.glob('*.py'), *ROOT.glob('support/[!_]*.py')]
+    names = re.findall(r'^\| `([\w/]+\.py)` \|', text_of(page), re.M)
+    assert {path.relative_to(ROOT).as_posix() for path in files} <= set(names)
 
 
 def test_hello(folder, capsys):
-    """The two commands and the program, as they stand there, the same in both."""
-    texts = [(ROOT / name).read_text(encoding='utf-8') for name in ('README.md', 'README.ja.md')]
+    """The two commands and the program, as they stand there, the same in both languages."""
+    texts = [text_of(f'{folder}/training.md') for _, folder in LANGUAGES.values()]
     commands, other_commands = (
         re.findall(r'^    python (train|generate)\.py (.*hello.*)$', text, re.M) for text in texts
     )
@@ -48,7 +89,14 @@ def test_hello(folder, capsys):
     assert capsys.readouterr().out.split() == ['e', 'l', 'l', 'o']
 
 
-@pytest.mark.parametrize('name', ['README.md', 'README.ja.md'])
-def test_the_table_of_speed_is_what_was_measured(name):
-    result = json.loads((ROOT / 'bench' / 'results' / 'cpu.json').read_text())
-    assert '\n'.join(speed.table(result)) in (ROOT / name).read_text(encoding='utf-8')
+@pytest.mark.parametrize('page', ['docs/speed.md', 'docs/ja/speed.md'])
+def test_tables_of_speed_are_what_was_measured(page):
+    """Every table of the page is that of a file of results; the CPU's is among them."""
+    results = {
+        path.name: speed.table(json.loads(path.read_text()))
+        for path in (ROOT / 'bench/results').glob('*.json')
+    }
+    text = text_of(page)
+    quoted = {name for name, lines in results.items() if '\n'.join(lines) in text}
+    assert 'cpu.json' in quoted
+    assert text.count(results['cpu.json'][2]) == len(quoted)  # the tables' first row

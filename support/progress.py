@@ -1,0 +1,143 @@
+"""How far a training is: a bar on a screen, lines elsewhere, and a look at each loss.
+
+Nothing here knows the network. Losses are in nats per word.
+"""
+
+import math
+import sys
+import time
+
+import tqdm
+
+AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
+LINE_EVERY = 60  # seconds between the lines that a file or a pipe gets
+JUMP_WORDS = 500  # the fewest words whose loss is compared with the loss before
+
+
+class Progress:
+    """The means of the epoch so far, and how they are shown.
+
+    A screen gets a bar with the epoch, words per second, the loss and the time left of the whole
+    run; a file or a pipe gets a line a minute instead.
+
+    epochs, words: how long the run and an epoch are; done: words read before this start;
+    sums: (3,) float64, of this epoch: loss and accuracy, summed over steps, and the steps;
+    log: the epochs before this start, a list of dict as in log.jsonl.
+    """
+
+    def __init__(self, epochs, words, done, sums, log=()):
+        self.epochs, self.words, self.done, self.sums = epochs, words, done, sums
+        last = log[-1] if log else {}
+        self.began = time.perf_counter() - last.get('elapsed_time', 0)
+        self.watch, self.columns = LossWatch(last.get('main/loss')), None
+        self.seconds = self.read = 0  # of this epoch, since the program started
+        self.clock = self.last_line = self.last_save = time.perf_counter()
+        self.bar = tqdm.tqdm(
+            total=epochs * words,
+            initial=done,
+            unit=' words',
+            unit_scale=True,
+            smoothing=0.05,
+            dynamic_ncols=True,
+            leave=False,
+            disable=None,
+            file=sys.stderr,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.bar.close()
+
+    def saved(self):
+        """To be called after a checkpoint: its time does not count for words per second."""
+        self.clock = self.last_save = time.perf_counter()
+
+    def is_due(self):
+        """Is it time for a checkpoint inside a long epoch (bool)?"""
+        return time.perf_counter() - self.last_save >= AUTOSAVE
+
+    def add(self, loss, accuracy, steps, words, update):
+        """Takes in a window of some steps and words; loss and accuracy are summed over the steps.
+
+        update (int): the number of this window's update. FloatingPointError if the loss is nan or
+        infinite.
+        """
+        now = time.perf_counter()
+        self.seconds, self.clock = self.seconds + now - self.clock, now
+        self.read, self.done = self.read + words, self.done + words
+        where = f'step {update} (epoch {self.done / self.words:.2f})'
+        warning = self.watch(loss / steps, words, where)
+        if warning:
+            self.say(warning, sys.stderr)
+        self.sums += loss, accuracy, steps
+        epoch = f'epoch {-(-self.done // self.words)} of {self.epochs}'
+        mean = f'loss {self.sums[0] / self.sums[2]:.3f}'
+        self.bar.set_description_str(epoch, refresh=False)
+        self.bar.set_postfix_str(mean, refresh=False)
+        self.bar.update(words)
+        if now - self.last_line >= LINE_EVERY and not sys.stdout.isatty():
+            self.last_line = now
+            speed = self.read / self.seconds
+            left = tqdm.tqdm.format_interval((self.epochs * self.words - self.done) / speed)
+            share = (self.done % self.words or self.words) / self.words
+            self.say(f'{epoch}, {share:.0%}: {mean}, {speed:,.0f} words/s, {left} left')
+
+    def end_epoch(self):
+        """The means of the epoch, a dict for the log; the sums begin again."""
+        loss, accuracy, steps = self.sums
+        entry = {'main/loss': loss / steps, 'main/accuracy': accuracy / steps}
+        entry['tokens/s'] = self.read / self.seconds
+        entry['elapsed_time'] = time.perf_counter() - self.began
+        self.sums[:] = self.read = self.seconds = 0
+        return entry
+
+    def show(self, entry):
+        """Prints an entry of the log as a row of a table, under a header the first time."""
+        if not self.columns:
+            derived = 'bpc' if 'bpc' in entry else 'perplexity'
+            self.columns = ['epoch', 'main/loss', 'main/accuracy', derived, 'val_' + derived]
+            self.columns += ['tokens/s', 'elapsed_time']
+            self.say(''.join(f'{name:<15}' for name in self.columns).rstrip())
+        cells = (f'{entry[name]:<15.6g}' if name in entry else ' ' * 15 for name in self.columns)
+        self.say(''.join(cells).rstrip())
+
+    def say(self, line, file=None):
+        """Prints a line (str), to stdout or to another file, without disturbing the bar."""
+        with tqdm.tqdm.external_write_mode(file):
+            print(line, file=file, flush=True)
+
+
+class LossWatch:
+    """Looks at the loss of each window: is it a number, and did it jump?
+
+    A jump is twice the usual loss and a nat more, over JUMP_WORDS; a single line may differ as
+    much. usual: nats per word (float) of the words before, None if there are none.
+    """
+
+    def __init__(self, usual=None):
+        self.nats = self.words = 0  # since the last comparison
+        self.usual = usual
+
+    def __call__(self, loss, words, where):
+        """The warning (str) of a jump, or None; `where` is for messages.
+
+        loss: nats per word, of so many words. FloatingPointError if it is nan or infinite.
+        """
+        if not math.isfinite(loss):
+            raise FloatingPointError(f'the loss is {loss} at {where}')
+        self.nats, self.words = self.nats + loss * words, self.words + words
+        if self.words < JUMP_WORDS:
+            return None
+        loss, usual = self.nats / self.words, self.usual
+        self.nats = self.words = 0
+        jumped = usual is not None and loss > max(2 * usual, usual + 1)
+        # After a jump the loss may stay there: the next warning is about a further one.
+        self.usual = loss if usual is None or jumped else usual + (loss - usual) / 20
+        if not jumped:
+            return None
+        return (
+            f'the loss jumped from {usual:.3g} to {loss:.3g} nats per word at {where}; '
+            'if it stays there, a smaller --lr helps'
+        )

@@ -1,0 +1,214 @@
+"""Where a text or a piece of music comes from: a file, a folder, a zip or an http(s) address.
+
+    for name, data in documents('holmes.zip', ('.txt',)):
+        ...                                             # data: the bytes of one document
+
+Every failure that an input can cause is a CorpusError with a one-line message.
+"""
+
+import concurrent.futures
+import http.client
+import io
+import os
+import pathlib
+import re
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+import zipfile
+import zlib
+
+from support import terminal
+
+DATA = pathlib.Path(__file__).resolve().parents[1] / 'data'
+MAX_DOWNLOAD = 64 << 20  # bytes; the longest zip of Aozora Bunko has about 2 MB
+MAX_UNPACKED = 64 << 20  # bytes of all documents of a zip; more is a bomb, or wants a folder
+TIMEOUT = 30  # seconds without an answer from an address
+MAX_SECONDS = 600  # until all of its answer is there
+
+# What zipfile raises for a zip that is damaged or encrypted.
+_FAULTS = zipfile.BadZipFile, zlib.error, EOFError, OSError, OverflowError, RuntimeError, ValueError
+
+
+class CorpusError(terminal.UserError):
+    """A text cannot be had or cannot be read; the message is one line."""
+
+
+def find(name):
+    """The path (str) of the file or folder `name`, or of data/`name` of this project.
+
+    Only a bare name (no folder in it) that does not exist in the current
+    folder is looked up in data/. CorpusError if there is none.
+    """
+    path = pathlib.Path(name)
+    if not str(name):
+        raise CorpusError('the name of a file or folder is empty')
+    if path.exists():
+        return str(path)
+    if path.name == str(name) and (DATA / name).exists():
+        return str(DATA / name)
+    raise CorpusError(f'{name}: no such file or folder, neither here nor in {DATA}')
+
+
+def name_of(source):
+    """A name (str) for what is made from `source`: its last part without the ending."""
+    if _is_address(source):
+        source = re.split('[?#]', source)[0]
+    return pathlib.Path(source).resolve().stem or 'corpus'
+
+
+def is_folder(source):
+    """True if `source` is a folder; CorpusError if it is neither an address nor exists."""
+    return not _is_address(source) and os.path.isdir(find(source))
+
+
+def documents(source, endings):
+    """Yields (name (str), bytes) of every document in a path, folder, zip or http(s) address.
+
+    endings: tuple of str, in lower case ('.txt',). Of folders and zips, only files with one of
+    them are documents, in the order of their names. CorpusError if there are none, or if one
+    cannot be read.
+    """
+    if _is_address(source):
+        yield from _unzipped(source, download(source), endings)
+        return
+    source = find(source)
+    if not os.path.isdir(source):
+        yield from _unzipped(source, read_bytes(source), endings)
+        return
+    for path in files_in(source, endings):
+        yield str(path), read_bytes(path)
+
+
+def files_in(folder, endings):
+    """The paths (sorted list of pathlib.Path) of the files below a folder with one of the endings.
+
+    CorpusError if there are none.
+    """
+    paths = sorted(
+        path
+        for path in pathlib.Path(folder).rglob('*')
+        if _has_ending(path.name, endings) and os.path.isfile(path)
+    )
+    if not paths:
+        raise CorpusError(f'{folder}: no {" or ".join(endings)} file in this folder')
+    return paths
+
+
+def read_bytes(path):
+    """The contents (bytes) of a file; CorpusError if it cannot be read or is a device."""
+    try:
+        with terminal.opened(path) as file:
+            return file.read()
+    except OSError as error:
+        raise CorpusError(f'{path}: {error.strerror}') from None
+
+
+def _is_address(source):
+    return '://' in str(source)
+
+
+def _has_ending(name, endings):
+    return name.lower().endswith(endings) and not name.startswith('._')  # macOS's shadows
+
+
+# Zips
+
+
+def _unzipped(name, data, endings):
+    """Yields (name, bytes): the documents of a zip, read in memory, or the data itself."""
+    if not data.startswith(b'PK\x03\x04'):
+        yield name, data
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for member in _members(archive, name, endings):
+                with archive.open(member) as file:
+                    # In pieces: a size that lies shows after the first.
+                    pieces = iter(lambda file=file: file.read(1 << 20), b'')
+                    yield f'{name}/{member.filename}', b''.join(pieces)
+    except CorpusError:
+        raise
+    except _FAULTS as error:
+        raise CorpusError(f'{name}: a damaged zip: {error}') from None
+
+
+def _members(archive, name, endings):
+    """The documents (list of zipfile.ZipInfo) of a zip, by name; CorpusError if it is no good."""
+    for member in archive.infolist():
+        # Nothing is unpacked to a disk here, but who writes such names means no good.
+        if re.search(r'^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)', member.filename):
+            raise CorpusError(f'{name}: a name in this zip leads out of it: {member.filename!r}')
+    members = [
+        member
+        for member in archive.infolist()
+        if _has_ending(member.filename.split('/')[-1], endings)
+    ]
+    if not members:
+        raise CorpusError(f'{name}: no {" or ".join(endings)} file in this zip')
+    if sum(member.file_size for member in members) > MAX_UNPACKED:
+        raise CorpusError(
+            f'{name}: more than {MAX_UNPACKED >> 20} MiB unpacked; unpack it and give the folder'
+        )
+    usual = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks others without a bound
+    if any(member.compress_type not in usual for member in members):
+        raise CorpusError(f'{name}: packed in an unusual way; unpack it and give the folder')
+    return sorted(members, key=lambda member: member.filename)
+
+
+# Addresses
+
+
+def download(address, seconds=MAX_SECONDS):
+    """The bytes at an http(s) address, MAX_DOWNLOAD at most; CorpusError if not there in time."""
+    result = concurrent.futures.Future()
+
+    def fetch():
+        try:
+            result.set_result(_fetch(address))
+        except BaseException as error:
+            result.set_exception(error)
+
+    # A thread of its own, which can be left waiting: TIMEOUT bounds only each wait for a byte.
+    threading.Thread(target=fetch, daemon=True).start()
+    try:
+        return result.result(seconds)
+    except concurrent.futures.TimeoutError:
+        raise CorpusError(f'{address}: not all there after {seconds} seconds') from None
+
+
+def _fetch(address):
+    """The bytes at an http(s) address, however long it takes."""
+    try:
+        _require_http(address)
+        request = urllib.request.Request(address, headers={'User-Agent': 'rnn-corpus'})
+        with urllib.request.build_opener(_HttpOnly).open(request, timeout=TIMEOUT) as response:
+            data = response.read(MAX_DOWNLOAD + 1)
+            missing = response.length
+            content_type = response.headers.get_content_type()
+    except CorpusError:
+        raise
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        raise CorpusError(f'{address}: {error}') from None
+    if len(data) > MAX_DOWNLOAD:
+        raise CorpusError(f'{address}: more than {MAX_DOWNLOAD >> 20} MiB')
+    if missing:
+        raise CorpusError(f'{address}: the answer ends {missing:,} bytes before its end')
+    if content_type == 'text/html':
+        raise CorpusError(f'{address}: a web page; give the address of the file itself')
+    return data
+
+
+class _HttpOnly(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, request, fp, code, msg, headers, newurl):
+        fp.close()  # or urllib would read all that comes with the redirect
+        _require_http(newurl)
+        return super().redirect_request(request, fp, code, msg, headers, newurl)
+
+
+def _require_http(address):
+    if urllib.parse.urlsplit(address).scheme not in ('http', 'https'):
+        raise CorpusError(f'{address}: only http and https addresses are fetched')

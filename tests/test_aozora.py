@@ -1,0 +1,257 @@
+"""support/aozora.py: what is left of a text in Aozora Bunko's layout."""
+
+import re
+
+import pytest
+
+from support.aozora import clean, is_aozora
+from support.source import DATA
+from support.text import read
+
+DASHES = '-' * 55
+AOZORA = f"""坊っちゃん
+夏目漱石
+
+{DASHES}
+【テキスト中に現れる記号について】
+
+《》：ルビ
+（例）親譲《おやゆず》り
+{DASHES}
+
+［＃５字下げ］一［＃「一」は中見出し］
+
+　親譲《おやゆず》りの古い｜無鉄砲《むてっぽう》で損をした。
+［＃改ページ］
+　本文［＃「本文」に傍点］の終わり。
+
+
+
+底本：「ある本」ある社
+青空文庫作成ファイル：
+"""
+
+
+def in_layout(body):
+    """A text in Aozora Bunko's layout with this body."""
+    return (
+        AOZORA[: AOZORA.index('［＃５字下げ］')]
+        + body
+        + '\n'
+        + AOZORA[AOZORA.index('\n\n\n底本') :]
+    )
+
+
+def test_aozora_layout_is_removed():
+    assert clean(AOZORA) == '　親譲りの古い無鉄砲で損をした。\n　本文の終わり。\n'
+
+
+@pytest.mark.parametrize(
+    'body, expected',
+    [
+        ('※［＃「てへん＋劣」、第3水準1-84-77］《むし》る', '挘る'),
+        ('※［＃「しんにょう」、第4水準2-89-93］', b'\x8f\xf9\xfd'.decode('euc_jis_2004')),
+        ('※［＃丸１、1-13-1］※［＃感嘆符二つ、1-8-75］', '①‼'),
+        ('※［＃「土へん＋竒」、U+57FC、16-下-9］', '埼'),
+        ('※［＃「りっしんべん＋巧」、126-1］', '〓'),
+        ('※［＃「口＋愛」、第3水準1-99-99］', '〓'),
+        ('※［＃始め二重山括弧、1-1-52］強調※［＃終わり二重山括弧、1-1-53］', '《強調》'),
+        ('記［＃「※［＃「口＋愛」、第3水準1-15-23］」は底本では「口」］す', '記す'),
+        (
+            "〔cafe'〕と〔A` la maison, c,a va, Go:del, ae&, s&, Ångstro:m〕",
+            'caféとÀ la maison, ça va, Gödel, æ, ß, Ångström',
+        ),
+        (
+            "〔L'homme, c'est l'amour, don't, pas, Poznan'〕",
+            "L'homme, c'est l'amour, don't, pas, Poznań",
+        ),
+        ('〔譯〕游惰《いうだ》を認めて', '〔譯〕游惰を認めて'),
+        ('［＃ここから大見出し］\n上\n先生と私\n［＃ここで大見出し終わり］\n私は', '私は'),
+        ('［＃大見出し］第一部［＃大見出し終わり］\n私は', '私は'),
+        (
+            '［＃大見出し］上［＃大見出し終わり］\n私は\n［＃大見出し］下［＃大見出し終わり］\nあなたは',
+            '私は\nあなたは',
+        ),
+        ('題［＃「題」は同行小見出し］　本文は残る', '　本文は残る'),
+        (
+            '　　　　　　　一\n\n　第二章　氷原\n\n第三章\n\n　私は三人を見た。',
+            '　私は三人を見た。',
+        ),
+        ('勿［＃下］認［＃二］游惰［＃一］', '勿認游惰'),
+        ('いろ／＼ふん／″＼', 'いろ〳〵ふん〴〵'),
+        ('インドラ［※１］の網', 'インドラの網'),
+        ('本文\n［＃本文終わり］\n翻訳の底本：Arthur Conan Doyle', '本文'),
+        (f'前の段落。\n{DASHES}\n後ろの段落。', f'前の段落。\n{DASHES}\n後ろの段落。'),
+        ('前の段落。\n三回\n後ろの段落。', '前の段落。\n三回\n後ろの段落。'),
+        ('第一章［＃「第一章」は中見出し］　同じ行の本文。', '　同じ行の本文。'),
+        ('［＃２字下げ］上《じょう》［＃「上」は大見出し］\n本文', '本文'),
+        ("〔Franc, Ve'ra; Note: Noe:l; fac,ade〕", 'Franc, Véra; Note: Noël; façade'),
+    ],
+)
+def test_aozora_notation(body, expected):
+    text = in_layout(body)
+    assert is_aozora(text)
+    assert clean(text) == expected + '\n'
+
+
+def test_layout_of_the_nineties():
+    text = (
+        f'題［※１］\n作者\n\n［表記について］\n●ルビは《ルビ》\n{DASHES}\n　本文《ほんぶん》\n'
+        f'{DASHES}\n※１　題＝名前\n{DASHES}\n底本：「本」\n青空文庫作成ファイル：'
+    )
+    assert clean(text) == '　本文\n'
+
+
+def test_several_works_in_one_file():
+    text = AOZORA + in_layout('　二つ目の本文。') + AOZORA.replace('損をした', '得をした')
+    assert clean(text) == (
+        clean(AOZORA) + '　二つ目の本文。\n' + clean(AOZORA).replace('損をした', '得をした')
+    )
+
+
+def test_a_work_may_begin_with_a_heading_though_no_blank_line_ends_the_one_before():
+    works = in_layout('前') + in_layout('一\n\n後')
+    works = works.replace('\n\n\n\n底本', '\n底本').replace(f'{DASHES}\n\n一', f'{DASHES}\n一')
+    assert clean(works) == '前\n後\n'
+
+
+def test_header_in_other_words():
+    text = f'題\n作者\n{DASHES}\n●ルビは《》で示した\n{DASHES}\n　本文《ほんぶん》\n底本：「本」\n'
+    assert clean(text) == '　本文\n'
+
+
+def test_footer_alone_is_enough():
+    assert clean('　本文《ほんぶん》\n\n底本：「本」\n青空文庫作成ファイル：') == '　本文\n'
+
+
+def test_nested_notes_take_no_long_time():
+    """Linear: a quadratic search would need minutes for these."""
+    assert clean(in_layout('［＃' * 50000 + '］' * 50000)).count('［＃') == 49991
+    assert not is_aozora(f'{DASHES}\n' + '●' * 200000 + f'\n{DASHES}\n')
+
+
+def test_a_long_line_takes_no_long_time():
+    """Linear: a quadratic search would need minutes for this."""
+    body = '長い' * 200000 + '［＃「長い」は中見出し］' + '［＃大見出し］' * 20000
+    assert clean(in_layout(body)) == '長い' * 199999 + '\n'
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '山《やま》と｜川《かわ》\n\n一\n\n底本：という言葉［＃「言葉」に傍点］\n',
+        f'# Title\n{DASHES}\n《quoted》 text ［＃note］\n{DASHES}\nmore\n',
+        'Tom《1》\n',
+    ],
+)
+def test_other_texts_are_left_alone(tmp_path, text):
+    (tmp_path / 'a.txt').write_text(text, encoding='utf-8')
+    assert read(tmp_path / 'a.txt') == text
+
+
+def test_our_own_story():
+    text = read(DATA / 'holmes.txt')
+    assert len(text) >= 15000
+    assert text.startswith('　十一月十五日の、空の低い昼過ぎのことである。') and text.endswith(
+        '　晴れ。\n'
+    )
+    assert not re.search('[《》｜＃※〔〕]|--|字下げ|見出し|底本', text)
+    assert all(word in text for word in ('挘り', '摑んだ', 'café', 'Pléiade'))
+
+
+def test_firsts_lasts_and_lengths_of_real_texts(aozora):
+    """Nothing of the layout is left in eleven works."""
+    firsts = {
+        '226_': '　シャーロック・ホームズにとって、彼女は',
+        '2445': '誰も知つた信州姨捨山の話',
+        '4292': '「ワトソン君、僕は行かなきゃ',
+        '4305': '　死刑を宣告されて今マルセイユ',
+        '4347': '　九月十一日、北緯八十一度',
+        '4534': '　ホームズは全く黙りこんだまま',
+        '460_': '　そのとき私は大へんひどく疲れて',
+        '4828': '一　勿認游惰以爲寛裕。',
+        '5588': '　一八七八年のこと、私はロンドン大学',
+        '773_': '　私はその人を常に先生と',
+        '8_ru': '　友人シャーロック・ホームズを',
+    }
+    lasts = {
+        '226_': 'という敬称を使うのである。',
+        '2445': '瀰漫した譚である。（南方熊楠）',
+        '4292': '喜んでお答えいたします」',
+        '4305': '断乎として迫った次第だ。』（完）',
+        '4347': '死んでしまったというのであった。',
+        '4534': 'きいただけである。',
+        '460_': '私のかたちをぼんやり思い出しました。',
+        '4828': '讀書是より大に進むと云ふ。',
+        '5588': '倉の金をまんじりと見ゆ',
+        '773_': '腹の中にしまっておいて下さい。」',
+        '8_ru': '書き送っているように、ね。」',
+    }
+    characters = {
+        '226_': 18818,
+        '2445': 456,
+        '4292': 24699,
+        '4305': 14420,
+        '4347': 26593,
+        '4534': 26477,
+        '460_': 3776,
+        '4828': 16336,
+        '5588': 95078,
+        '773_': 161880,
+        '8_ru': 23375,
+    }
+    for path in sorted(aozora.glob('*.txt')):
+        text = read(path)
+        assert text.startswith(firsts[path.name[:4]]) and text.endswith(lasts[path.name[:4]] + '\n')
+        assert not re.search(
+            '[《》｜＃※]|--|字下げ|は[大中小]見出し|^[一二三四五六七八九十]+$', text, re.M
+        )
+        assert len(text) == characters[path.name[:4]]  # as read against the originals
+
+
+NOTATION = [  # what opens it, what closes it, what it stands for (a regular expression)
+    ('※［＃', '］', '.'),
+    ('［＃', '］', ''),
+    ('［※', '］', ''),
+    ('《', '》', ''),
+    ('｜', '｜', ''),
+]
+
+
+def paragraphs(text):
+    """A regular expression (str) for each paragraph of a real text, found letter by letter.
+
+    Left out: blank lines, headings with a note (見出し), lines of nothing but a number.
+    """
+    lines = text.replace('\r\n', '\n').replace('\r', '\n').split('\n')
+    explained = next(i for i, line in enumerate(lines) if 'ルビ' in line)
+    first = next(i for i in range(explained, len(lines)) if lines[i].startswith('---')) + 1
+    after = ('底本', '翻訳の底本', '---', '［＃本文終わり］')
+    last = next(i for i in range(first, len(lines)) if lines[i].startswith(after))
+    for line in lines[first:last]:
+        if not line.strip('　一二三四五六七八九十') or '見出し］' in line:
+            continue
+        expression = ''
+        while line:
+            for opening, closing, meaning in NOTATION:
+                if line.startswith(opening):
+                    expression += meaning
+                    line = line[line.index(closing) + 1 :]
+                    break
+            else:
+                expression += re.escape(line[0])
+                line = line[1:]
+        if expression:
+            yield expression
+
+
+def test_every_paragraph_of_real_texts_is_kept(aozora):
+    """All paragraphs of eleven works, in their order, and nothing else."""
+    paths = sorted(aozora.glob('*.txt'))
+    assert len(paths) == 11
+    for path in paths:
+        expected = list(paragraphs(path.read_bytes().decode('cp932')))
+        lines = read(path).splitlines()
+        assert len(lines) == len(expected) > 0, path
+        for line, expression in zip(lines, expected):
+            assert re.fullmatch(expression, line), (path, line)

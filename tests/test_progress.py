@@ -1,0 +1,121 @@
+"""progress.py: a bar on a screen, lines elsewhere, and what is said of strange losses."""
+
+import os
+import re
+import subprocess
+
+import numpy
+import pytest
+
+from support import progress
+from support.progress import LossWatch
+import train
+from conftest import TINY, entries, run, started
+
+
+def test_lines_into_a_pipe(small_text, capsys, monkeypatch):
+    """With a line for each window instead of one a minute."""
+    monkeypatch.setattr(progress, 'LINE_EVERY', 0)
+    assert run(train, '--corpus', 'small.txt', *TINY) == 0
+    out, err = capsys.readouterr()
+    pattern = r'epoch (\d+) of 2, (\d+)%: loss ([\d.]+), [\d,]+ words/s, ([\d:]+) left'
+    lines = [re.fullmatch(pattern, line) for line in out.splitlines() if line.startswith('epoch ')]
+    lines = [line.groups() for line in lines if line]
+    assert len(lines) == 2 * 19 and err == ''
+    for epoch, entry in zip('12', entries('result/small')):
+        shares = [int(share) for number, share, _, _ in lines if number == epoch]
+        # 113 words in each stream, 6 in a window
+        assert shares == [round(100 * min(6 * n, 113) / 113) for n in range(1, 20)]
+        losses = [float(loss) for number, _, loss, _ in lines if number == epoch]
+        assert losses[-1] == pytest.approx(entry['main/loss'], abs=6e-4)
+    assert lines[-1][-1] == '00:00'
+
+
+def test_no_line_in_the_first_minute(small_text, capsys):
+    assert run(train, '--corpus', 'small.txt', *TINY) == 0
+    assert ' left' not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='no terminals of this kind')
+def test_a_bar_on_a_screen(small_text):
+    """Epoch, loss, words per second and the time left; the table and the samples stand above it."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('4H', 40, 120, 0, 0))
+    argv = ['--corpus', 'small.txt', *TINY, '--epoch', '4', '--sample-every', '2']
+    screen = b''
+    with started(*argv, stdout=theirs, stderr=subprocess.STDOUT) as process:
+        os.close(theirs)
+        while True:
+            try:
+                data = os.read(ours, 65536)
+            except OSError:  # so ends a terminal
+                break
+            if not data:
+                break
+            screen += data
+        assert process.wait() == 0
+    os.close(ours)
+    screen = screen.decode()
+    bars = [piece for piece in re.split('[\r\n]', screen) if '%|' in piece]
+    assert any(
+        re.match(r'epoch [1-4] of 4: +\d+%.*\[\d\d:\d\d<\d\d:\d\d, .* words/s, loss \d\.\d+\]', bar)
+        for bar in bars
+    ), bars
+    rows = [line.split() for line in re.split('[\r\n]+', screen)]
+    assert [row[0] for row in rows if len(row) == 7 and row[0] in '1234'] == [*'1234']
+    assert screen.count('it writes ---') == 2 and ' left' not in screen
+
+
+# Losses
+
+
+@pytest.mark.parametrize('loss', ['inf', '-inf', 'nan'])
+def test_a_loss_that_is_no_number(loss):
+    with pytest.raises(FloatingPointError, match=f'the loss is {loss} at step 26'):
+        LossWatch()(float(loss), 100, 'step 26')
+
+
+@pytest.mark.parametrize(
+    'losses, warnings',
+    [
+        ([4.0, 7.9], 0),
+        ([4.0, 8.1], 1),
+        ([0.1, 1.0], 0),
+        ([0.1, 1.2], 1),
+        ([4.0, 8.1, 8.0, 9.0], 1),
+        ([4.0, 8.1, 17.0], 2),
+        ([4.0, 2.0, 1.0, 0.5, 0.2, 0.1], 0),
+        ([2.0, 2.5, 3.0, 3.5, 4.0], 0),
+        ([3.0] * 5 + [1.0] * 100 + [2.5], 1),
+    ],
+)
+def test_what_a_jump_is(losses, warnings):
+    watch = LossWatch()
+    said = [watch(loss, 100, 'step 7') for loss in losses for _ in range(5)]
+    said = [warning for warning in said if warning]
+    assert len(said) == warnings
+    assert all('the loss jumped' in warning and 'step 7' in warning for warning in said)
+
+
+def test_a_jump_is_only_told(small_text, capsys):
+    assert run(train, '--corpus', 'small.txt', *TINY, '--epoch', 4) == 0
+    assert run(train, '--resume', '--epoch', 6, '--lr', 0) == 0
+    assert capsys.readouterr().err == ''
+    assert run(train, '--resume', '--epoch', 9, '--lr', 20) == 0
+    assert 'the loss jumped from 2.' in capsys.readouterr().err
+    assert len(entries('result/small')) == 9
+
+
+def test_windows_of_few_words_are_not_taken_for_jumps(folder, capsys):
+    """Every fourth of the windows, each a word, is one that nobody can guess."""
+    noise = numpy.random.RandomState(0).randint(500, size=200)
+    (folder / 'noise.txt').write_text(' '.join(f'a b c {n}' for n in noise))
+    argv = ['--corpus', 'noise.txt', *TINY, '--batchsize', 1, '--bproplen', 1, '--lr', 0.04]
+    assert run(train, *argv, '--val-frac', 0, '--epoch', 1) == 0
+    assert entries('result/noise')[-1]['main/loss'] < 4
+    assert capsys.readouterr().err == ''

@@ -1,0 +1,244 @@
+"""support/source.py: files, folders, zips and addresses."""
+
+import contextlib
+import http.server
+import io
+import pathlib
+import threading
+import tracemalloc
+import zipfile
+
+import pytest
+
+from support.source import DATA, CorpusError, documents, download, find, is_folder, name_of
+
+
+def contents(source, *endings):
+    """The documents (list of bytes) in a source, texts if no endings are given."""
+    return [data for _, data in documents(source, endings or ('.txt',))]
+
+
+def test_bare_names_are_looked_up_in_data(folder):
+    assert pathlib.Path(find('holmes.txt')) == DATA / 'holmes.txt'
+    (folder / 'holmes.txt').write_text('mine')
+    assert contents('holmes.txt') == [b'mine']
+    with pytest.raises(CorpusError, match='empty'):
+        find('')
+    for name in ('nothing.txt', './holmes2.txt', 'data/../holmes2.txt'):
+        with pytest.raises(CorpusError, match='no such file or folder'):
+            find(name)
+
+
+def test_folder_in_the_order_of_names(folder):
+    (folder / 'deep').mkdir()
+    for name in ('b.txt', 'a.TXT', 'deep/c.txt', 'deep/d.mid', 'e.midi', 'no.md'):
+        (folder / name).write_text(name)
+    (folder / '._a.txt').write_bytes(b'\0')
+    (folder / 'folder.txt').mkdir()
+    assert contents(folder) == [b'a.TXT', b'b.txt', b'deep/c.txt']
+    assert contents(folder, '.mid', '.midi') == [b'deep/d.mid', b'e.midi']
+    (folder / 'empty').mkdir()
+    with pytest.raises(CorpusError, match='no .mid or .midi file in this folder'):
+        contents(folder / 'empty', '.mid', '.midi')
+    assert is_folder(folder) and not is_folder(folder / 'b.txt')
+
+
+def test_a_file_may_have_any_ending(folder):
+    (folder / 'no.md').write_bytes(b'a\0')
+    assert list(documents('no.md', ('.txt',))) == [('no.md', b'a\0')]
+
+
+def zipped(**members):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(name.replace('__', '.'), text)
+    return data.getvalue()
+
+
+def test_zip(folder):
+    members = {
+        'b__txt': 'ふた\n'.encode('cp932'),
+        'a__TXT': b'1',
+        'fig__png': b'\0',
+        'c__mid': b'M',
+    }
+    (folder / 'a.zip').write_bytes(zipped(**members))
+    assert contents('a.zip') == [b'1', 'ふた\n'.encode('cp932')]
+    assert list(documents('a.zip', ('.mid',))) == [('a.zip/c.mid', b'M')]
+    with pytest.raises(CorpusError, match='no .gif file in this zip'):
+        contents('a.zip', '.gif')
+
+
+def test_zip_bombs_are_refused(folder):
+    """Two times 33 MiB are more than the 64 that are allowed."""
+    (folder / 'a.zip').write_bytes(zipped(a__txt=bytes(33 << 20), b__txt=bytes(33 << 20)))
+    with pytest.raises(CorpusError, match='64 MiB unpacked'):
+        contents('a.zip')
+    assert len(contents('a.zip', 'a.txt')[0]) == 33 << 20
+
+
+def test_a_zip_that_lies_of_its_size_takes_no_memory(folder):
+    """100 MB of zeros in 100 kB, declared as 600 bytes."""
+    data = bytearray(zipped(a__txt='a' * 600, b__txt=bytes(100_000_000)))
+    for name in (b'a.txt', b'b.txt'):
+        entry = data.rindex(name) - 46
+        data[entry + 24 : entry + 28] = (600).to_bytes(4, 'little')
+    (folder / 'a.zip').write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(CorpusError, match='damaged zip'):
+        contents('a.zip')
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        '../a.txt',
+        '/a.txt',
+        'x/../../a.txt',
+        'C:/a.txt',
+        '..\\a.txt',
+        '\\\\host\\a.txt',
+        'x/..',
+        '../picture.png',
+    ],
+)
+def test_zips_with_names_that_lead_out_are_refused(folder, name):
+    (folder / 'a.zip').write_bytes(zipped(**{'b.txt': 'b', name: 'a'}))
+    with pytest.raises(CorpusError, match='leads out'):
+        contents('a.zip')
+
+
+def test_names_with_dots_are_no_trick(folder):
+    (folder / 'a.zip').write_bytes(zipped(**{'x..y/..a.txt': 'a', 'b...txt': 'b'}))
+    assert contents('a.zip') == [b'b', b'a']
+
+
+@pytest.mark.parametrize('method', [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_whose_unpacking_has_no_bound_are_refused(folder, method):
+    with zipfile.ZipFile('a.zip', 'w', method) as archive:
+        archive.writestr('a.txt', 'a' * 600)
+    with pytest.raises(CorpusError, match='unusual'):
+        contents('a.zip')
+
+
+def test_devices_are_refused():
+    with pytest.raises(CorpusError, match='device'):
+        contents('/dev/zero')
+
+
+@pytest.fixture
+def server():
+    """http://127.0.0.1:port that serves a zip, a text, a page and redirects."""
+    answers = {
+        '/a.zip': ('application/zip', zipped(a__txt='ホームズ'.encode('cp932'))),
+        '/a.txt': ('text/plain', b'Holmes'),
+        '/card.html': ('text/html', b'<html>'),
+    }
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path.startswith('/to?'):
+                self.send_response(302)
+                self.send_header('Location', self.path[4:])
+                self.end_headers()
+            elif self.path == '/short':
+                self.send_response(200)
+                self.send_header('Content-Length', '100')
+                self.end_headers()
+                self.wfile.write(b'ten bytes.')
+            elif self.path == '/flood':
+                self.send_response(302)
+                self.send_header('Location', '/a.txt')
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    while not stopped.is_set():
+                        self.wfile.write(bytes(65536))
+            elif self.path == '/large':  # of no length that it tells, as long as somebody reads
+                self.send_response(200)
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    while not stopped.is_set():
+                        self.wfile.write(bytes(1 << 20))
+            elif self.path == '/round':
+                self.send_response(302)
+                self.send_header('Location', '/round')
+                self.end_headers()
+            elif self.path == '/drip':  # a header without an end
+                self.send_response(200)
+                self.flush_headers()
+                with contextlib.suppress(OSError):
+                    while not stopped.wait(0.01):
+                        self.wfile.write(b'x')
+            elif self.path in answers:
+                self.send_response(200)
+                self.send_header('Content-Type', answers[self.path][0])
+                self.end_headers()
+                self.wfile.write(answers[self.path][1])
+            else:
+                self.send_error(404)
+
+        def log_message(self, *args):
+            pass
+
+    stopped = threading.Event()
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{httpd.server_address[1]}'
+        stopped.set()
+        httpd.shutdown()
+
+
+def test_address(server):
+    assert contents(f'{server}/a.zip') == ['ホームズ'.encode('cp932')]
+    assert contents(f'{server}/to?/a.txt') == [b'Holmes']
+    assert name_of(f'{server}/files/55881_ruby_50043.zip?x=y') == '55881_ruby_50043'
+    for path, message in (
+        ('/card.html', 'web page'),
+        ('/none', '404'),
+        ('/large', 'more than 64 MiB'),
+        ('/to?ftp://127.0.0.1/a.txt', 'only http'),
+        ('/to?file:///etc/hostname', 'not allowed'),
+    ):
+        with pytest.raises(CorpusError, match=message):
+            contents(server + path)
+    assert not is_folder(server)
+
+
+def test_an_answer_without_end(server):
+    with pytest.raises(CorpusError, match='not all there after 0.2 seconds'):
+        download(f'{server}/drip', seconds=0.2)
+
+
+def test_what_comes_with_a_redirect_is_not_read(server):
+    """It has no end here; before, all of it was read."""
+    assert contents(f'{server}/flood') == [b'Holmes']
+
+
+def test_an_answer_that_ends_too_early(server):
+    with pytest.raises(CorpusError, match='ends 90 bytes before'):
+        contents(f'{server}/short')
+
+
+def test_redirects_that_go_round(server):
+    with pytest.raises(CorpusError, match='redirect|infinite loop'):
+        contents(f'{server}/round')
+
+
+@pytest.mark.parametrize(
+    'address',
+    [
+        'ftp://127.0.0.1/a',
+        'file:///etc/hostname',
+        'http://',
+        'http://[',
+        'http://127.0.0.1:1/',
+        'http://a b/',
+    ],
+)
+def test_bad_addresses(address):
+    with pytest.raises(CorpusError):
+        contents(address)
