@@ -8,7 +8,7 @@
     python train.py --midi FOLDER --transpose -5 6
     python train.py --corpus hello.txt --level char --cell rnn --layer 1 --dropout 0
     python train.py --corpus train.txt --valid valid.txt --test test.txt --lr-decay 0.5
-    python train.py --corpus FOLDER --vocab-size 20000
+    python train.py --corpus FOLDER more.txt --vocab-size 20000
     mpiexec -n 4 python train.py --mpi --corpus holmes.txt
 
 How a text becomes mini-batches, with batchsize 3 and bproplen 4 for instance:
@@ -57,6 +57,7 @@ RUN = {
     'optimizer': 'adam',  # The article's.
     'seed': 0,  # Fixed: two readers who compare notes see the same numbers.
     'level': 'word',  # The article's.
+    'tokenizer': None,  # By the text.
     'min_count': 1,  # A small book can spare no word, and <unk> is never written.
     'vocab_size': 0,  # All words.
     'val_frac': 0.05,  # Enough words for a steady figure, few enough not to be missed.
@@ -67,6 +68,7 @@ RUN = {
 }
 TRAINING = {  # What may change.
     **dict.fromkeys(('corpus', 'midi', 'encoding')),
+    'errors': 'strict',  # A damaged book should be noticed.
     'epoch': 40,  # The words are well known then, the article's "well converged": perplexity 16.
     # The article's. Less validates better (0.3: 249, 0.2: 228, none: 211), but such models stumble
     # over a start word that they read with a fresh state, and that is how generate.py begins.
@@ -113,12 +115,16 @@ def options():
 
 
 def data_options(option):
-    option('--corpus', 'a text: a file, a folder of .txt, a .zip or the http(s) address of one; a '
-           'bare name is also looked up in data/', metavar='SOURCE')
+    option('--corpus', 'texts: files, folders of .txt, .zip files or http(s) addresses of them; '
+           'bare names are also looked up in data/', metavar='SOURCE', nargs='+')
     option('--midi', 'music: .mid files or folders of them; bare names are also looked up in data/',
            metavar='FILE', nargs='+')
     option('--level', 'what a word is: a word or a character', choices=('word', 'char'))
-    option('--encoding', 'encoding of the text (default: UTF-8, else Shift_JIS)')
+    option('--tokenizer', 'what cuts words: mecab, for Japanese, or space (default: by the text)',
+           choices=('mecab', 'space'))
+    option('--encoding', 'encoding of the text (default: UTF-8, Shift_JIS, EUC-JP or ISO-2022-JP)')
+    option('--errors', 'bytes that are no text: strict refuses them, replace reads \ufffd',
+           choices=('strict', 'replace'))
     option('--min-count', 'rarer words become <unk>; 2 or 3 for a large text', number(int, 1), 'N')
     option('--vocab-size', 'only the N most frequent words are kept, others become <unk>; 0 keeps '
            'all; 20000 for a library', number(int, 0), 'N')
@@ -129,9 +135,10 @@ def data_options(option):
     option('--transpose', 'learn music also transposed by A to B semitones; an epoch takes as many '
            'times longer', number(int, -127, 127), ('A', 'B'), nargs=2)
     option('--val-frac', 'last part, kept for validation', number(float, 0, 0.9), 'F')
-    option('--valid', 'text or music for validation, instead of the last part', metavar='SOURCE')
+    option('--valid', 'text or music for validation, instead of the last part', metavar='SOURCE',
+           nargs='+')
     option('--test', 'text or music to test the trained model on: prints loss, perplexity and bits '
-           'per character; --resume only tests if all epochs are done', metavar='SOURCE')
+           'per character; --resume only tests if all epochs are done', metavar='SOURCE', nargs='+')
 
 
 def training_options(network, option, start):
@@ -147,7 +154,7 @@ def training_options(network, option, start):
            'for characters', number(int, 1), 'T', ['-l'])
     option('--dropout', 'share of the projections left out; 0.2 for the best validation, 0 for a '
            'few lines', number(float, 0, 0.99), 'P')
-    option('--gradclip', 'gradient clipping: largest global norm', number(float, 0), 'NORM', ['-c'])
+    option('--gradclip', 'gradient clipping: largest global norm; 0: none', number(float, 0), 'NORM', ['-c'])
     option('--optimizer', 'what makes an update of the gradients', choices=OPTIMIZERS)
     option('--lr', 'learning rate; 0.001 if the loss jumps (default: 0.002; of sgd 1)',
            number(float, 0), 'A')
@@ -273,7 +280,8 @@ def setup_optimizer(model, args):
     args.lr = usual if args.lr is None else args.lr
     optimizer = kind(args.lr)
     optimizer.setup(model)
-    optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
+    if args.gradclip:
+        optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
 
     # Not chainer's WeightDecay, whose gradient Adam would divide by the size of the others
     # (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101).

@@ -211,7 +211,12 @@ def _where(name, data, error, encoding):
 # Text to words and back
 
 
-def choose_tokenizer(text, level='word', tokenizer=None):
+def choose_tokenizer(text, level='word'):
+    """What takes `text` apart: 'char', 'mecab' or 'space'; see `explained_tokenizer`."""
+    return explained_tokenizer(text, level)[0]
+
+
+def explained_tokenizer(text, level='word', tokenizer=None):
     """What takes `text` apart, 'char', 'mecab' or 'space', and why: (str, str).
 
     Level 'char': every character is a word. Level 'word': `tokenizer` or, if it is None, MeCab for
