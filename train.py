@@ -154,7 +154,7 @@ def training_options(network, option, start):
            'for characters', number(int, 1), 'T', ['-l'])
     option('--dropout', 'share of the projections left out; 0.2 for the best validation, 0 for a '
            'few lines', number(float, 0, 0.99), 'P')
-    option('--gradclip', 'gradient clipping: largest global norm; 0: none', number(float, 0), 'NORM', ['-c'])
+    option('--gradclip', 'gradient clipping: largest norm; 0: none', number(float, 0), 'N', ['-c'])
     option('--optimizer', 'what makes an update of the gradients', choices=OPTIMIZERS)
     option('--lr', 'learning rate; 0.001 if the loss jumps (default: 0.002; of sgd 1)',
            number(float, 0), 'A')
@@ -169,7 +169,8 @@ def training_options(network, option, start):
     option('--seed', 'same seed, same machine, same result', number(int, 0, 2**32 - 1), 'N')
     start('--gpu', 'GPU to use, 0 for the first; -1: the CPU', int, 'ID')
     start('--mpi', 'train in all processes that mpiexec has started', action='store_true')
-    start('--sample-every', 'epochs between samples of its writing; 0: none', number(int, 0), 'N')
+    start('--sample-every', 'epochs (of a library: million words) between samples; 0: none',
+          number(int, 0), 'N')
     start('--out', 'where the run is kept (default: result/NAME)', metavar='FOLDER', short=['-o'])
     start('--resume', 'go on with a run: its folder or last.npz (default: that of --out or '
           '--corpus, else the newest)', metavar='PATH', short=['-r'], nargs='?', const='')
@@ -231,7 +232,7 @@ def train(args, learned, saved, folder, comm):
     comm = parallel.join(comm, model, [learned.crc, x_streams.size, optimizer.t])
     folder.open(args.out, saved, comm.rank)
     print(f'{model.count_params():,} parameters;', learned.shares(batchsize, args, comm.size))
-    begun = trained.epoch * x_streams.size + int(sums[2]) * batchsize
+    begun = trained.epoch * x_streams.size + optimizer.t % windows * args.bproplen * batchsize
     stopped = 0
     progress = Progress(args.epoch, x_streams.size, begun, sums, folder.elapsed())
     with run.Stop() as stop, progress:
@@ -257,9 +258,8 @@ def train(args, learned, saved, folder, comm):
             means = parallel.mean(comm, [float(accum_loss.array), float(accum_accuracy)])
             progress.add(*means, len(x), len(x) * batchsize, optimizer.t)
             stopped, is_due = parallel.highest(comm, [stop.signal, progress.is_due()])
-            entry = None
-            if window + 1 == windows:
-                entry = end_epoch(trained, learned, optimizer, progress, args, comm)
+            done = progress.parts_done(window, windows)
+            entry = done and end_part(trained, learned, optimizer, progress, done, args, comm)
             if entry or stopped or is_due:
                 trained.options = {name: getattr(args, name) for name in (*RUN, *TRAINING)}
                 folder.save(trained, optimizer, progress.sums, entry, comm)
@@ -349,30 +349,30 @@ def evaluate(model, ids, args, comm=parallel.ALONE):
     return loss, accuracy, x_streams.size
 
 
-def end_epoch(trained, learned, optimizer, progress, args, comm):
-    """Validates, lowers the learning rate, shows a sample; the epoch's entry (dict) of the log."""
-    trained.epoch += 1
-    entry = {'epoch': trained.epoch, 'iteration': optimizer.t, **progress.end_epoch()}
+def end_part(trained, learned, optimizer, progress, done, args, comm):
+    """Validates, lowers the learning rate, shows a sample; returns an entry (dict) of the log.
+
+    done: how many parts of the epoch, which is long or has only one; see progress.PART.
+    """
+    before, number = trained.epoch, trained.epoch * progress.parts + done
+    trained.epoch = number // progress.parts
+    epoch = number / progress.parts if number % progress.parts else trained.epoch
+    entry = {'epoch': epoch, 'iteration': optimizer.t, **progress.end_part()}
     if learned.validation is not None:
         loss, accuracy, _ = evaluate(trained.model, learned.validation, args, comm)
         entry |= {'validation/main/loss': loss, 'validation/main/accuracy': accuracy}
         if not math.isfinite(loss):
             raise FloatingPointError(f'the validation loss is {loss} after step {optimizer.t}')
         if trained.best_loss is None or loss < trained.best_loss:
-            trained.best_loss, trained.best_epoch = loss, trained.epoch
-        elif args.lr_decay < 1:
+            trained.best_loss, trained.best_epoch = loss, epoch
+        elif args.lr_decay < 1 and trained.best_epoch <= before < trained.epoch:
             args.lr *= args.lr_decay
             setattr(optimizer, OPTIMIZERS[args.optimizer][1], args.lr)
             progress.say(f'no better validation: the learning rate is {args.lr:.3g} now')
-    for name, short in (('main/loss', ''), ('validation/main/loss', 'val_')):
-        if name in entry and args.level == 'char':
-            entry[short + 'bpc'] = entry[name] / math.log(2)
-        elif name in entry:
-            entry[short + 'perplexity'] = math.exp(min(entry[name], 700))  # exp(710) overflows
-    progress.show(entry)
-    if args.sample_every and trained.epoch % args.sample_every == 0:
-        text = sample(trained, seed=trained.epoch)
-        progress.say(f'--- after epoch {trained.epoch} it writes ---\n{text}---')
+    progress.show(entry, args.level)
+    if args.sample_every and number % args.sample_every == 0:
+        text = sample(trained, seed=number)
+        progress.say(f'--- after epoch {epoch:.6g} it writes ---\n{text}---')
     return entry
 
 

@@ -16,7 +16,7 @@ import zlib
 import numpy
 
 from read_midi import Setup
-from support import music
+from support import music, progress
 from support.library import Reading, encode_texts, replaced
 from support.source import CorpusError, files_in, find, is_address, is_folder
 from support.text import EOS, SAMPLE, UNK, explained_tokenizer, encode, make_vocabulary, read
@@ -83,6 +83,13 @@ def load(args, saved):
     if saved:  # with --valid and --test of earlier starts
         learned.sources = sorted({*learned.sources, *saved.sources})
     learned.remarks += _description(learned)
+    limit = progress.PART // 10
+    if learned.validation is not None and not args.valid and len(learned.validation) > limit + 1:
+        # often enough, and always the same ones, so that losses can be compared
+        learned.remarks.append(
+            f'of {len(learned.validation) - 1:,} words for validation, the first {limit:,} are read'
+        )
+        learned.validation = learned.validation[: limit + 1]
     if learned.validation is None and (args.patience or args.lr_decay < 1):
         learned.remarks.append('without validation --patience and --lr-decay do nothing')
     return learned

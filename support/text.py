@@ -259,12 +259,17 @@ def tokenize_line(line, tokenizer):
         return [word for word in re.split(r'[^\S\u3000]+', line) if word]
     words = []
     for piece in re.split('[ \t]+', line):
-        if words and piece and not (_is_wide(words[-1][-1]) or _is_wide(piece[0])):
+        if words and piece and is_spaced(words[-1], piece):
             words.append(' ')
         for i in range(0, len(piece), MAX_LINE):
             parsed = _mecab().parse(piece[i : i + MAX_LINE]).rstrip('\n')
             words += [word for word in parsed.split(' ') if word]
     return words
+
+
+def is_spaced(left, right):
+    """Does a space between two words (str) mean something? Not beside Japanese."""
+    return not (_is_wide(left[-1]) or _is_wide(right[0]))
 
 
 def tokenize(text, tokenizer):
@@ -295,7 +300,7 @@ def detokenize_stream(words, tokenizer, wakati=False):
         elif wakati:
             space = ' '
         else:
-            space = '' if tokenizer == 'mecab' or _is_wide(left[-1]) or _is_wide(right[0]) else ' '
+            space = ' ' if tokenizer != 'mecab' and is_spaced(left, right) else ''
         yield '\n' if right == EOS else space + right
         left = right
 
