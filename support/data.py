@@ -84,11 +84,10 @@ def load(args, saved):
         learned.sources = sorted({*learned.sources, *saved.sources})
     learned.remarks += _description(learned)
     limit = progress.PART // 10
-    if learned.validation is not None and not args.valid and len(learned.validation) > limit + 1:
-        # often enough, and always the same ones, so that losses can be compared
-        learned.remarks.append(
-            f'of {len(learned.validation) - 1:,} words for validation, the first {limit:,} are read'
-        )
+    n_val = 0 if learned.validation is None else len(learned.validation) - 1
+    if n_val > limit and progress.parts(len(learned.ids)) > 1 and not args.valid:
+        # Of each part of an epoch: validation must not take longer than learning.
+        learned.remarks.append(f'of {n_val:,} words for validation, the first {limit:,} are read')
         learned.validation = learned.validation[: limit + 1]
     if learned.validation is None and (args.patience or args.lr_decay < 1):
         learned.remarks.append('without validation --patience and --lr-decay do nothing')
