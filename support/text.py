@@ -177,7 +177,9 @@ def _decoded(data, encoding, errors='strict'):
 def _is_almost_utf_8(data):
     """Are bytes UTF-8 with some bad ones among them? Other encodings rarely look so."""
     text = data.decode('utf-8', 'replace')
-    return len(re.findall('[\u0800-\ufffc\U00010000-\U0010ffff]', text)) > text.count(REPLACEMENT)
+    bad, wide = text.count(REPLACEMENT), re.findall(f'[^\0-\x7f{REPLACEMENT}]', text)
+    three_bytes = sum(char >= '\u0800' for char in wide)
+    return three_bytes > bad or len(wide) > 10 * bad  # Shift_JIS has many that look like two bytes
 
 
 def _is_japanese(text, encoding):

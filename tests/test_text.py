@@ -141,6 +141,33 @@ def test_utf_8_that_is_cut_is_not_read_as_shift_jis():
     assert decode('ああ'.encode()[:4], 'a.txt', errors='replace') == 'あ\ufffd'
 
 
+@pytest.mark.parametrize(
+    'text',
+    [
+        '셜록 홈즈는 아무 말도 하지 않았다.\n',
+        '福尔摩斯说：“华生，你看见什么了？”\n',
+        'โฮล์มส์ไม่พูดอะไรเลย\n',
+        'Холмс ничего не сказал, но улыбнулся.\n',
+        'Holmes said “nothing” – and smiled.\n',
+    ],
+)
+def test_a_bad_byte_in_other_languages(text):
+    """They stay UTF-8."""
+    data = text.encode() * 20 + b'\xff' + text.encode() * 20
+    assert decode(data, 'a.txt', errors='replace') == text * 20 + '\ufffd' + text * 20
+    with pytest.raises(
+        CorpusError, match=rf'offset {len(text.encode()) * 20} is not utf-8 .*line 21'
+    ):
+        decode(data, 'a.txt')
+
+
+def test_noise_is_no_text():
+    random = numpy.random.RandomState(0)
+    for _ in range(50):
+        with pytest.raises(CorpusError, match='--encoding'):
+            decode(random.randint(1, 256, 400).astype('u1').tobytes(), 'a.txt')
+
+
 def test_bad_bytes_of_a_given_encoding():
     assert decode(b'a\xffb', 'a.txt', 'ascii', 'replace') == 'a\ufffdb'
     with pytest.raises(CorpusError, match='offset 1 is not utf-8'):

@@ -150,6 +150,8 @@ def test_a_long_epoch_is_logged_in_parts_and_resumed_like_an_unbroken_one(small_
         process.communicate()
     saved = checkpoint.load('broken/last.npz', training=True)
     assert process.returncode == 143 and 1 <= saved.epoch < 3
+    with open('broken/log.jsonl', 'a') as file:  # of a part that no checkpoint holds
+        file.write(json.dumps({'epoch': 2.75, 'iteration': 5000}) + '\n')
     with in_parts('--resume', 'broken', '--sample-every', 2) as process:
         process.communicate()
     assert log('broken') == entries
