@@ -83,11 +83,13 @@ def test_real_texts_in_every_encoding(aozora, encoding):
         ('Холмс ничего не сказал, но улыбнулся.\n' * 9, 'koi8_r'),
         ('Холмс ничего не сказал, но улыбнулся.\n' * 9, 'cp1251'),
         ('Der Mann grüßte höflich. Für die Tür genügt ein Schlüssel.\n', 'latin-1'),
+        ('‚Ähnlich‘ sei das, sagte er. Für die Tür genügt ein Schlüssel.\n', 'cp1252'),
         ('日本語文書\n', 'euc_jp'),
     ],
 )
 def test_other_encodings_pass_for_none(text, encoding):
-    with pytest.raises(CorpusError, match=r'a\.txt: byte 0x.. at offset \d+ .*--encoding'):
+    message = r'a\.txt: byte 0x.. at offset \d+ is not utf-8, Shift_JIS or EUC-JP .*--encoding'
+    with pytest.raises(CorpusError, match=message):
         decode(text.encode(encoding), 'a.txt')
     assert decode(text.encode(encoding), 'a.txt', encoding) == text
 
