@@ -15,6 +15,7 @@ import argparse
 import itertools
 import os
 import pathlib
+import re
 import sys
 
 from support import terminal
@@ -31,7 +32,8 @@ from read_midi import EVENTS, MusicError, Setup, note_counts
 from support import checkpoint, music
 from support.source import find
 from support.terminal import number
-from support.text import EOS, UNK, detokenize_stream, encode, near_words, tokenize
+from support.text import EOS, UNK, compose, detokenize_stream, encode, is_spaced, near_words
+from support.text import tokenize
 from write_midi import to_data, write_midi
 
 PRIMER = 16  # words of a --primer that are read
@@ -96,6 +98,7 @@ def main(argv=None):
     check(parser, args, kind)
     path = choose_checkpoint(args.model, args.best, kind)
     saved = checkpoint.load(path)
+    refuse_sources(args, saved)
     if args.near is not None:
         return list_near(saved, args)
     vocabulary = saved.vocabulary
@@ -261,14 +264,37 @@ def save_music(start, texts, setup, args):
         )
     writers = ((args.midi, write_midi), (args.wav, sound.write_wav), (args.plot, sound.write_png))
     for name, write in writers:
-        for n, data in enumerate(pieces, 1):
+        for n, (data, path) in enumerate(zip(pieces, numbered(name, len(pieces))), 1):
             if name and n not in silent:
-                path = pathlib.Path(name)
-                if len(pieces) > 1:
-                    path = path.with_stem(f'{path.stem}-{n}')
                 write(data, path)
                 print(f'{path}: {note_counts(data)[0]} notes', file=sys.stderr)
     return 1 if silent else 0
+
+
+def numbered(name, num):
+    """The paths (list of pathlib.Path) of num pieces: name itself, or name-1, name-2, ..."""
+    path = pathlib.Path(name or '-')
+    return [path] if num == 1 else [path.with_stem(f'{path.stem}-{n + 1}') for n in range(num)]
+
+
+def refuse_sources(args, saved):
+    """Ends the program with 2 if it would write over a file that the model has learned."""
+    learned = {file_id(path) for path in saved.sources} - {None}
+    for option in ('out', *ENDINGS):
+        name = getattr(args, option)
+        paths = numbered(name, 1 if option == 'out' else args.num) if name else []
+        for path in paths:
+            if file_id(path) in learned:
+                refuse(f'--{option} {path}: the model has learned this file; take another name')
+
+
+def file_id(path):
+    """What a file is on this machine, by whatever name or link; None if there is none."""
+    try:
+        stat = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def check(parser, args, kind):
@@ -279,6 +305,11 @@ def check(parser, args, kind):
         parser.error('--near lists words and writes nothing; it goes with --model and --best only')
     if args.near == '':
         parser.error('--near is empty')
+    for word in (*args.start, args.near or '', args.stop or ''):
+        if not word.isascii() and re.search('[\ud800-\udfff]', word):
+            refuse(f'{word!r} is not UTF-8: set the terminal to UTF-8 (LANG, or chcp 65001)')
+    args.start = [compose(word) for word in args.start]
+    args.near, args.stop = (word and compose(word) for word in (args.near, args.stop))
     if args.primer and not outputs:
         parser.error('--primer begins music; where shall it go? for instance --midi out.mid')
     if outputs and (args.out or args.wakati):
@@ -370,12 +401,14 @@ def start_words(args, saved):
     """The words (list of str) of --start or --primer, all of them known; ends with 2 if not."""
     if saved.kind == 'music':
         return primer(args, saved) if args.primer else start_notes(args, saved)
-    text, vocabulary = ' '.join(args.start), set(saved.vocabulary)
-    if text in vocabulary:
-        words = [text]
-    else:
-        words = tokenize(text, saved.tokenizer)
-        words = words[:-1] if words[-1:] == [EOS] else words
+    vocabulary, words = set(saved.vocabulary), []
+    for given in args.start:
+        found = [given] if given in vocabulary else tokenize(given, saved.tokenizer)
+        found = found[:-1] if found[-1:] == [EOS] and given != EOS else found
+        apart = words and words[-1] != EOS and found and is_spaced(words[-1], found[0])
+        if apart and ' ' in vocabulary:  # as in a text, where it is a word between Latin ones
+            words.append(' ')
+        words += found
     for word in words:
         if word not in vocabulary or word == UNK:
             refuse(unknown_word(word, saved.vocabulary))

@@ -8,7 +8,7 @@
     python train.py --midi FOLDER --transpose -5 6
     python train.py --corpus hello.txt --level char --cell rnn --layer 1 --dropout 0
     python train.py --corpus train.txt --valid valid.txt --test test.txt --lr-decay 0.5
-    python train.py --corpus FOLDER --vocab-size 20000
+    python train.py --corpus FOLDER more.txt --vocab-size 20000
     mpiexec -n 4 python train.py --mpi --corpus holmes.txt
 
 How a text becomes mini-batches, with batchsize 3 and bproplen 4 for instance:
@@ -57,6 +57,7 @@ RUN = {
     'optimizer': 'adam',  # The article's.
     'seed': 0,  # Fixed: two readers who compare notes see the same numbers.
     'level': 'word',  # The article's.
+    'tokenizer': None,  # By the text.
     'min_count': 1,  # A small book can spare no word, and <unk> is never written.
     'vocab_size': 0,  # All words.
     'val_frac': 0.05,  # Enough words for a steady figure, few enough not to be missed.
@@ -67,6 +68,7 @@ RUN = {
 }
 TRAINING = {  # What may change.
     **dict.fromkeys(('corpus', 'midi', 'encoding')),
+    'errors': 'strict',  # A damaged book should be noticed.
     'epoch': 40,  # The words are well known then, the article's "well converged": perplexity 16.
     # The article's. Less validates better (0.3: 249, 0.2: 228, none: 211), but such models stumble
     # over a start word that they read with a fresh state, and that is how generate.py begins.
@@ -113,12 +115,16 @@ def options():
 
 
 def data_options(option):
-    option('--corpus', 'a text: a file, a folder of .txt, a .zip or the http(s) address of one; a '
-           'bare name is also looked up in data/', metavar='SOURCE')
+    option('--corpus', 'texts: files, folders of .txt, .zip files or http(s) addresses of them; '
+           'bare names are also looked up in data/', metavar='SOURCE', nargs='+')
     option('--midi', 'music: .mid files or folders of them; bare names are also looked up in data/',
            metavar='FILE', nargs='+')
     option('--level', 'what a word is: a word or a character', choices=('word', 'char'))
-    option('--encoding', 'encoding of the text (default: UTF-8, else Shift_JIS)')
+    option('--tokenizer', 'what cuts words: mecab, for Japanese, or space (default: by the text)',
+           choices=('mecab', 'space'))
+    option('--encoding', 'encoding of the text (default: UTF-8, Shift_JIS, EUC-JP or ISO-2022-JP)')
+    option('--errors', 'bytes that are no text: strict refuses them, replace reads \ufffd',
+           choices=('strict', 'replace'))
     option('--min-count', 'rarer words become <unk>; 2 or 3 for a large text', number(int, 1), 'N')
     option('--vocab-size', 'only the N most frequent words are kept, others become <unk>; 0 keeps '
            'all; 20000 for a library', number(int, 0), 'N')
@@ -129,9 +135,10 @@ def data_options(option):
     option('--transpose', 'learn music also transposed by A to B semitones; an epoch takes as many '
            'times longer', number(int, -127, 127), ('A', 'B'), nargs=2)
     option('--val-frac', 'last part, kept for validation', number(float, 0, 0.9), 'F')
-    option('--valid', 'text or music for validation, instead of the last part', metavar='SOURCE')
+    option('--valid', 'text or music for validation, instead of the last part', metavar='SOURCE',
+           nargs='+')
     option('--test', 'text or music to test the trained model on: prints loss, perplexity and bits '
-           'per character; --resume only tests if all epochs are done', metavar='SOURCE')
+           'per character; --resume only tests if all epochs are done', metavar='SOURCE', nargs='+')
 
 
 def training_options(network, option, start):
@@ -147,7 +154,7 @@ def training_options(network, option, start):
            'for characters', number(int, 1), 'T', ['-l'])
     option('--dropout', 'share of the projections left out; 0.2 for the best validation, 0 for a '
            'few lines', number(float, 0, 0.99), 'P')
-    option('--gradclip', 'gradient clipping: largest global norm', number(float, 0), 'NORM', ['-c'])
+    option('--gradclip', 'gradient clipping: largest norm; 0: none', number(float, 0), 'N', ['-c'])
     option('--optimizer', 'what makes an update of the gradients', choices=OPTIMIZERS)
     option('--lr', 'learning rate; 0.001 if the loss jumps (default: 0.002; of sgd 1)',
            number(float, 0), 'A')
@@ -162,7 +169,8 @@ def training_options(network, option, start):
     option('--seed', 'same seed, same machine, same result', number(int, 0, 2**32 - 1), 'N')
     start('--gpu', 'GPU to use, 0 for the first; -1: the CPU', int, 'ID')
     start('--mpi', 'train in all processes that mpiexec has started', action='store_true')
-    start('--sample-every', 'epochs between samples of its writing; 0: none', number(int, 0), 'N')
+    start('--sample-every', 'epochs (of a library: million words) between samples; 0: none',
+          number(int, 0), 'N')
     start('--out', 'where the run is kept (default: result/NAME)', metavar='FOLDER', short=['-o'])
     start('--resume', 'go on with a run: its folder or last.npz (default: that of --out or '
           '--corpus, else the newest)', metavar='PATH', short=['-r'], nargs='?', const='')
@@ -224,7 +232,7 @@ def train(args, learned, saved, folder, comm):
     comm = parallel.join(comm, model, [learned.crc, x_streams.size, optimizer.t])
     parallel.together(comm, lambda: folder.open(args.out, saved, comm.rank))
     print(f'{model.count_params():,} parameters;', learned.shares(batchsize, args, comm.size))
-    begun = trained.epoch * x_streams.size + int(sums[2]) * batchsize
+    begun = trained.epoch * x_streams.size + optimizer.t % windows * args.bproplen * batchsize
     stopped = 0
     progress = Progress(args.epoch, x_streams.size, begun, sums, folder.log)
     with run.Stop() as stop, progress:
@@ -250,9 +258,8 @@ def train(args, learned, saved, folder, comm):
             means = parallel.mean(comm, [float(accum_loss.array), float(accum_accuracy)])
             progress.add(*means, len(x), len(x) * batchsize, optimizer.t)
             stopped, is_due = parallel.highest(comm, [stop.signal, progress.is_due()])
-            entry = None
-            if window + 1 == windows:
-                entry = end_epoch(trained, learned, optimizer, progress, args, comm)
+            done = progress.parts_done(window, windows)
+            entry = done and end_part(trained, learned, optimizer, progress, done, args, comm)
             if entry or stopped or is_due:
                 trained.options = {name: getattr(args, name) for name in (*RUN, *TRAINING)}
                 folder.save(trained, optimizer, progress.sums, entry, comm)
@@ -274,7 +281,8 @@ def setup_optimizer(model, args):
     args.lr = usual if args.lr is None else args.lr
     optimizer = kind(args.lr)
     optimizer.setup(model)
-    optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
+    if args.gradclip:
+        optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
 
     # Not chainer's WeightDecay, whose gradient Adam would divide by the size of the others
     # (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101).
@@ -348,30 +356,30 @@ def evaluate(model, ids, args, comm=parallel.ALONE):
     return loss, accuracy, x_streams.size
 
 
-def end_epoch(trained, learned, optimizer, progress, args, comm):
-    """Validates, lowers the learning rate, shows a sample; the epoch's entry (dict) of the log."""
-    trained.epoch += 1
-    entry = {'epoch': trained.epoch, 'iteration': optimizer.t, **progress.end_epoch()}
+def end_part(trained, learned, optimizer, progress, done, args, comm):
+    """Validates, lowers the learning rate, shows a sample; returns an entry (dict) of the log.
+
+    done: how many parts of the epoch, which is long or has only one; see progress.PART.
+    """
+    before, number = trained.epoch, trained.epoch * progress.parts + done
+    trained.epoch = number // progress.parts
+    epoch = number / progress.parts if number % progress.parts else trained.epoch
+    entry = {'epoch': epoch, 'iteration': optimizer.t, **progress.end_part()}
     if learned.validation is not None:
         loss, accuracy, _ = evaluate(trained.model, learned.validation, args, comm)
         entry |= {'validation/main/loss': loss, 'validation/main/accuracy': accuracy}
         if not math.isfinite(loss):
             raise FloatingPointError(f'the validation loss is {loss} after step {optimizer.t}')
         if trained.best_loss is None or loss < trained.best_loss:
-            trained.best_loss, trained.best_epoch = loss, trained.epoch
-        elif args.lr_decay < 1:
+            trained.best_loss, trained.best_epoch = loss, epoch
+        elif args.lr_decay < 1 and trained.best_epoch <= before < trained.epoch:
             args.lr *= args.lr_decay
             setattr(optimizer, OPTIMIZERS[args.optimizer][1], args.lr)
             progress.say(f'no better validation: the learning rate is {args.lr:.3g} now')
-    for name, short in (('main/loss', ''), ('validation/main/loss', 'val_')):
-        if name in entry and args.level == 'char':
-            entry[short + 'bpc'] = entry[name] / math.log(2)
-        elif name in entry:
-            entry[short + 'perplexity'] = math.exp(min(entry[name], 700))  # exp(710) overflows
-    progress.show(entry)
-    if args.sample_every and trained.epoch % args.sample_every == 0:
-        text = sample(trained, seed=trained.epoch)
-        progress.say(f'--- after epoch {trained.epoch} it writes ---\n{text}---')
+    progress.show(entry, args.level)
+    if args.sample_every and number % args.sample_every == 0:
+        text = sample(trained, seed=number)
+        progress.say(f'--- after epoch {epoch:.6g} it writes ---\n{text}---')
     return entry
 
 

@@ -171,7 +171,7 @@ def test_a_run_that_goes_on_elsewhere_takes_its_epochs_along(trained):
     before = {name: (trained / name).read_bytes() for name in FILES}
     assert run(train, '--resume', trained, '--out', 'other') == 0  # nothing left to do
     assert not pathlib.Path('other').exists()
-    argv = ['--resume', trained, '--out', 'other', '--epoch', 3, '--lr', 0]
+    argv = ['--resume', trained, '--out', 'other', '--epoch', 3, '--lr', 1e-30]
     assert run(train, *argv) == 0
     assert pathlib.Path('other/best.npz').read_bytes() == before['best.npz']
     log = entries('other')
@@ -353,7 +353,7 @@ def test_what_is_saved_can_be_loaded(small_text):
     """A loss of hundreds of nats gives a perplexity near the largest float."""
     assert run(train, '--corpus', 'small.txt', *TINY, '--lr', 300) == 0
     assert max(entry['main/loss'] for entry in entries(SMALL)) > 700
-    assert run(train, '--resume', '--epoch', 3, '--lr', 0) == 0
+    assert run(train, '--resume', '--epoch', 3, '--lr', 1e-30) == 0
     assert len(entries(SMALL)) == 3
 
 
