@@ -3,7 +3,7 @@
 # make lint    only check the style
 # make test-slow    run the notebook, kill and resume training, feed damaged files: twenty minutes
 # make bench   install PyTorch as well, measure the speed (MIDI=FOLDER of .mid files, GPU=0)
-# make PYTHON=python3.12 ...    with another interpreter (3.10 or newer)
+# make PYTHON=python3.14 ...    with another interpreter (3.10 to 3.14)
 
 PYTHON = python3
 BIN = .venv/bin
