@@ -3,8 +3,14 @@
 import json
 import pathlib
 import shutil
+import signal
+import sys
 
 import pytest
+
+import generate
+import train
+from conftest import TINY
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / 'notebook.ipynb'
@@ -14,6 +20,25 @@ def test_it_is_committed_without_outputs():
     cells = json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells']
     code = [cell for cell in cells if cell['cell_type'] == 'code']
     assert code and all(not cell['outputs'] and cell['execution_count'] is None for cell in code)
+
+
+def surroundings():
+    """What a command could leave changed behind it."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    return sys.stdout, sys.stderr, handlers
+
+
+def test_commands_can_be_called_again(small_text):
+    before = surroundings()
+    for _ in range(2):
+        assert train.main(['--corpus', 'small.txt', *TINY]) == 0
+        assert generate.main(['--length', '5']) == 0
+        with pytest.raises(SystemExit):
+            train.main(['--epoch', 'many'])
+        assert surroundings() == before
+    assert (
+        small_text.parent / 'result/small/old-1/last.npz'
+    ).exists()  # the first one's lock is free
 
 
 @pytest.mark.slow
