@@ -67,7 +67,10 @@ class Hang(Exception):
 
 
 def mutated(rng, data, others):
-    """bytes: `data` with one to four changes; rng: random.Random; others: where foreign pieces come from."""
+    """bytes: `data` with one to four changes.
+
+    rng: random.Random; others: where foreign pieces come from.
+    """
     data = bytearray(data)
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(data) + 1)
@@ -149,7 +152,7 @@ def feed_midi(raw):
 
 
 def text_seeds():
-    """Small texts (bytes) in several encodings and in zips, with and without Aozora Bunko's layout."""
+    """Small texts (bytes) in several encodings and in zips, some in Aozora Bunko's layout."""
     story = (ROOT / 'data' / 'holmes.txt').read_text(encoding='utf-8')
     texts = [
         story[:1500] + story[-400:],
@@ -193,7 +196,7 @@ def feed_text(raw):
 
 
 def checkpoint_seeds():
-    """The checkpoints (bytes) of two small runs, whose text and music stay in a temporary folder."""
+    """The checkpoints (bytes) of two small runs; their sources stay in a temporary folder."""
     folder = pathlib.Path(tempfile.gettempdir()) / f'mutations-{os.getuid()}'
     folder.mkdir(exist_ok=True)
     (folder / 'small.txt').write_text('the cat sat on a mat and ate one fish\n' * 30)
@@ -316,7 +319,9 @@ BATCH = 500
 
 
 def batch(kind, number, seeds=None):
-    """Feeds BATCH inputs; returns (Counter of results, slowest seconds, most bytes of memory per byte, troubles).
+    """Feeds BATCH inputs.
+
+    Returns (Counter of results, slowest seconds, most bytes of memory per byte, troubles).
 
     Memory is looked at in every 25th input, since looking takes longer than reading, if that has
     500 bytes or more. The buffer of one open file does not count: it is Python's, and of one size
