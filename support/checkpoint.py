@@ -169,6 +169,9 @@ def resume(trained, saved, optimizer, batchsize, comm):
         serializers.NpzDeserializer(state, 'optimizer/').load(optimizer)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: its training state does not fit: {error}') from None
+    steps = {optimizer.t, *(param.update_rule.t for param in model.params())}
+    if len(steps) > 1 or optimizer.t < 0:
+        raise CheckpointError(f'{path}: its training state does not fit: steps {sorted(steps)}')
     for name, param in model.namedparams():
         for key in param.update_rule.state or {}:
             array(f'optimizer{name}/{key}', param.shape)
