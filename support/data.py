@@ -8,6 +8,7 @@
 From here on the network knows no difference: both are sequences of words.
 """
 
+import contextlib
 import dataclasses
 import zlib
 
@@ -16,7 +17,7 @@ import numpy
 from read_midi import Setup
 from support import music
 from support.library import encode_folder
-from support.source import CorpusError, find, is_folder
+from support.source import CorpusError, is_folder
 from support.text import EOS, choose_tokenizer, encode, make_vocabulary, read, tokenize
 
 LIBRARIES = 'result/encoded'  # the ids of folders of texts are kept here
@@ -63,10 +64,9 @@ def load(args, saved):
     """
     if args.midi:
         learned = _load_music(args)
-    elif is_folder(args.corpus):
-        learned = _load_folder(args)
     else:
-        learned = _load_text(args)
+        with _no_music(args.corpus):
+            learned = (_load_folder if is_folder(args.corpus) else _load_text)(args)
     if saved and (saved.vocabulary, saved.crc) != (learned.vocabulary, learned.crc):
         raise CorpusError(f'{learned.source}: not what {saved.path} was trained on')
     learned.remarks += _description(learned)
@@ -86,10 +86,24 @@ def _description(learned):
     if ratio <= music.MAX_TYPES_PER_TOKEN:
         return [line]
     warning = (
-        'so many different words can only be learned by heart; --events notes, another --track, '
-        'a score instead of a recording, or several files have more in common'
+        'so many different words can only be learned by heart; --grid 12 for a recording, '
+        '--events notes, another --track, a score, or several files have more in common'
     )
     return [line, warning]
+
+
+@contextlib.contextmanager
+def _no_music(source):
+    """Inside, an error because `source` is music and not a text says so: CorpusError."""
+    advice = f'{source}: music; --midi learns it, --corpus is for texts'
+    if source.lower().endswith(music.ENDINGS) and not is_folder(source):
+        raise CorpusError(advice)
+    try:
+        yield
+    except CorpusError:
+        if music.is_music(source):
+            raise CorpusError(advice) from None
+        raise
 
 
 def _load_text(args):
@@ -102,10 +116,11 @@ def _load_text(args):
 
 def _load_music(args):
     """Data of .mid files: EOS stands before, between and after the pieces."""
-    found = music.read(map(find, args.midi), args.track, args.events)
+    found = _read_music(args.midi, args)
     pieces, setup, remarks = found.pieces, found.setup, found.remarks
     if len(pieces) > 1:
         track = 'the track with most notes' if args.track is None else f'track {args.track}'
+        track += '' if args.channel is None else f', channel {args.channel}'
         remarks.append(f'{len(pieces)} pieces, of each {track}')
     words = [EOS, *_in_a_row(pieces)]
     if args.valid:
@@ -116,7 +131,11 @@ def _load_music(args):
     if args.transpose:  # only what is learned: validation should hear nothing twice
         n_train = len(words)
         words = music.also_transposed(words, *args.transpose)
-        remarks.append(f'transposed: {len(words):,} words to learn instead of {n_train:,}')
+        remarks.append(
+            f'transposed: {len(words):,} words to learn instead of {n_train:,}'
+            if len(words) > n_train
+            else 'nothing is transposed: percussion stays, and keys from 0 to 127'
+        )
     return _from_words(args, 'music', 'space', setup, words, validation, remarks)
 
 
@@ -164,10 +183,15 @@ def words_to_try(source, args, kind, tokenizer, setup=None):
     CorpusError or MusicError if they cannot be read.
     """
     if kind == 'text':
-        return tokenize(read(source, args.encoding), tokenizer)
-    found = music.read([find(source)], args.track, args.events, setup)
+        with _no_music(source):
+            return tokenize(read(source, args.encoding), tokenizer)
+    found = _read_music([source], args, setup)
     print(*found.remarks, sep='\n')
     return _in_a_row(found.pieces)
+
+
+def _read_music(sources, args, setup=None):
+    return music.read(sources, args.track, args.events, setup, args.channel, args.grid)
 
 
 def _in_a_row(pieces):
