@@ -1,10 +1,10 @@
 """What the commands share: errors in one line, numbers as options, files that are never half.
 
-@terminal.reporting
-def main(argv=None): ...
+    @terminal.reporting
+    def main(argv=None): ...
 
-with terminal.replacing('out.mid') as file:
-    file.write(...)
+    with terminal.replacing('out.mid') as file:
+        file.write(...)
 """
 
 import argparse
