@@ -1,18 +1,23 @@
 """Music as people have it: what is chosen, told, kept of its time, and rounded."""
 
+import http.server
 import io
 import re
 import subprocess
 import sys
+import threading
 import zipfile
 
 import mido
 import pytest
 
+from support import checkpoint, music
+import generate
 import read_midi
+import train
 import write_midi
+from conftest import TINY
 from read_midi import MusicError, Setup, from_bytes
-from support import music
 from test_music import read_back, song, words_of
 
 
@@ -208,9 +213,6 @@ def test_a_zip(folder):
 
 
 def test_an_address(folder):
-    import http.server
-    import threading
-
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
@@ -437,3 +439,75 @@ def test_generated_files_please_midi2abc(folder):
     except FileNotFoundError:
         pytest.skip('midi2abc is not here')
     assert not re.search('note.*off|error|terminat', done.stdout + done.stderr, re.I)
+
+
+# The commands
+
+
+def failed(capsys, expected, program, *args):
+    """The last line on stderr of a call that must end with this exit code."""
+    try:
+        code = program.main([*args])
+    except SystemExit as exit:
+        code = exit.code
+    err = capsys.readouterr().err
+    assert code == expected, err
+    return err.splitlines()[-1]
+
+
+@pytest.mark.parametrize('source', ['x.mid', 'folder', 'x.zip', 'nameless'])
+def test_a_corpus_of_music_says_midi(folder, capsys, source):
+    (folder / 'x.mid').write_bytes(POP)
+    (folder / 'nameless').write_bytes(POP + bytes([0xFF] * 9))
+    (folder / 'folder').mkdir()
+    (folder / 'folder' / 'x.mid').write_bytes(POP)
+    with zipfile.ZipFile('x.zip', 'w') as archive:
+        archive.writestr('x.mid', POP)
+    (folder / 'text.txt').write_text('a cat and a dog ' * 20)
+    assert '--midi' in failed(capsys, 1, train, '--corpus', source)
+    assert '--midi' in failed(capsys, 1, train, '--corpus', 'text.txt', '--valid', source)
+
+
+@pytest.mark.parametrize(
+    'options, said',
+    [
+        (['--corpus', 'x.txt', '--channel', '1'], '--channel'),
+        (['--corpus', 'x.txt', '--grid', '12'], '--grid'),
+        (['--midi', 'x.mid', '--channel', '0'], '1 to 16'),
+        (['--midi', 'x.mid', '--channel', '17'], '1 to 16'),
+        (['--midi', 'x.mid', '--grid', '-1'], '--grid'),
+    ],
+)
+def test_wrong_calls_of_train(capsys, options, said):
+    assert said in failed(capsys, 2, train, *options)
+
+
+def test_learning_and_composing_at_a_tempo(folder, capsys):
+    long = '00 ' + tempo(90) + '00 c1 18  ' + notes(1, 0x40, 40) + notes(9, 0x24, 60)
+    (folder / 'live.mid').write_bytes(song(long, format=0))
+    run = ['--midi', 'live.mid', '--grid', '4', '--channel', '2', *TINY]
+    assert train.main([*run, '--events', 'performance']) == 0
+    vocabulary = checkpoint.load('result/live/last.npz').vocabulary
+    assert [word for word in vocabulary if '_9' in word] == ['00_91_4058']
+    assert [word for word in vocabulary if '_ff_' in word] == ['00_ff_51030a2c2b']
+    assert 'cannot change' in failed(capsys, 2, train, '--resume', '--channel', '3')
+    compose = ['--midi', 'out.mid', '--primer', 'live.mid', '--length', '4', '--seed', '0']
+    for options, bpm in (([], 90), (['--bpm', '60'], 60), (['--bpm', '132.5'], 132.5)):
+        assert generate.main([*compose, *options]) == 0
+        (track,) = mido.MidiFile('out.mid').tracks
+        tempi = [mido.tempo2bpm(m.tempo) for m in track if m.type == 'set_tempo']
+        assert tempi[0] == pytest.approx(bpm, abs=0.001)
+        assert 'new to the model' not in capsys.readouterr().err
+    for bpm in ('3', '1001', 'nan'):
+        assert '--bpm' in failed(capsys, 2, generate, *compose, '--bpm', bpm)
+    assert '--bpm' in failed(capsys, 2, generate, '--bpm', '100', '--start', 'x')
+
+
+def test_a_drum_is_no_pitch(folder, capsys):
+    (folder / 'drums.mid').write_bytes(song(notes(9, 0x24, 60)))
+    assert train.main(['--midi', 'drums.mid', '--transpose', '-5', '6', *TINY]) == 0
+    said = capsys.readouterr().out
+    assert 'only percussion is learned' in said and 'nothing is transposed' in said
+    said = failed(capsys, 2, generate, '--midi', 'out.mid', '--start', 'C2')
+    assert 'percussion' in said and '99_2450' in said
+    assert generate.main(['--midi', 'o.mid', '--start', '00_99_2450', '--length', '0']) == 0
