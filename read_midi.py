@@ -29,24 +29,12 @@ import re
 import sys
 
 from support import terminal
-
-CHANNEL_NAMES = {
-    0x80: 'note off', 0x90: 'note on', 0xA0: 'key pressure', 0xB0: 'controller',
-    0xC0: 'program', 0xD0: 'channel pressure', 0xE0: 'pitch bend',
-}  # fmt: skip
-META_NAMES = {
-    0x00: 'sequence number', 0x01: 'text', 0x02: 'copyright', 0x03: 'name', 0x04: 'instrument',
-    0x05: 'lyric', 0x06: 'marker', 0x07: 'cue point', 0x20: 'channel prefix', 0x21: 'port',
-    0x2F: 'end of track', 0x51: 'tempo', 0x54: 'SMPTE offset', 0x58: 'time signature',
-    0x59: 'key signature', 0x7F: 'sequencer specific',
-}  # fmt: skip
+from support.describe import PERCUSSION, Part, describe, track_name
 
 # Data bytes after a status byte, by its upper half, and after the bare system messages.
 DATA_BYTES = {**dict.fromkeys((0x8, 0x9, 0xA, 0xB, 0xE), 2), 0xC: 1, 0xD: 1}
 SYSTEM_DATA_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1}
 END_OF_TRACK = b'\x2f'
-
-PERCUSSION = 10  # the channel, counted from 1, whose keys are instruments
 
 # Which messages become words, by the upper half of the status byte; of those with F, the tempo.
 EVENTS = {'notes': {0x8, 0x9}, 'performance': {0x8, 0x9, 0xB, 0xC, 0xE, 0xF}}
@@ -319,25 +307,6 @@ def vlq_value(quantity):
 # Structure to pseudo-words
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """The notes that a track has in one channel."""
-
-    track: int
-    name: str  # that the track gives itself, or ''
-    channel: int  # 1 to 16
-    programs: list  # of int, 0 to 127: those in force when its notes begin, each once
-    notes: int  # how many
-
-    def __str__(self):
-        from pretty_midi import program_to_instrument_name  # late: it takes a third of a second
-
-        names = map(program_to_instrument_name, self.programs)
-        instruments = 'drums' if self.channel == PERCUSSION else ', '.join(names)
-        about = f'track {self.track} {self.name!r}, channel {self.channel}: {instruments}'
-        return f'{about}, {self.notes:,} note{"s" * (self.notes != 1)}'
-
-
 def parts(data):
     """The Parts (list) of a file, in the order of tracks and channels."""
     counts, programs = collections.Counter(), collections.defaultdict(dict)
@@ -602,40 +571,6 @@ def _longest_held(changes, end, kind):
 # For the reader
 
 
-def text_of(body):
-    """The text (str, one line) of a meta event, whose encoding the file does not tell."""
-    try:
-        text = body.decode('utf-8')
-    except UnicodeDecodeError:
-        text = body.decode('cp932', 'replace')
-    return ''.join(c if c.isprintable() else ' ' for c in text)
-
-
-def track_name(track):
-    """The name that a track gives itself (str), or ''."""
-    names = (chunk['body'] for chunk in track['chunks'] if chunk['meta'] == b'\x03')
-    return text_of(next(names, b''))
-
-
-def describe(chunk):
-    """What an event is, in words, for instance 'note on, channel 1: 60 64'."""
-    status, body = chunk['status'][0], chunk['body']
-    numbers = ' '.join(map(str, body))
-    if status < 0xF0:
-        return f'{CHANNEL_NAMES[status & 0xF0]}, channel {status % 16 + 1}: {numbers}'
-    if status != 0xFF:
-        return f'system {status:02x}: {body.hex(" ")}'
-    kind = chunk['meta'][0]
-    name = META_NAMES.get(kind, f'meta {kind:02x}')
-    if 0x01 <= kind <= 0x0F:
-        return f'{name}: {text_of(body)}'
-    if kind == 0x51 and len(body) == 3 and any(body):
-        return f'{name}: {60000000 / int.from_bytes(body, "big"):.6g} quarters per minute'
-    if kind == 0x58 and len(body) == 4:
-        return f'{name}: {body[0]}/{2 ** body[1]}'
-    return f'{name}: {body.hex(" ")}'.removesuffix(': ')
-
-
 def print_table(data, track=None, channel=None):
     """Prints what is in a file: its parts, then its events, one a line; MusicError.
 
@@ -656,28 +591,20 @@ def print_table(data, track=None, channel=None):
 @terminal.reporting
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
+    # fmt: off
     parser = argparse.ArgumentParser(
-        prog='read_midi.py', description='Shows what is in a MIDI file.'
-    )
+        prog='read_midi.py', description='Shows what is in a MIDI file.')
     add = parser.add_argument
     add('file', help='a Standard MIDI File')
     add('--words', action='store_true', help='the pseudo-words of a track, one a line')
-    add(
-        '--track',
-        type=track_option,
-        metavar='N',
-        help='a track, counted from 0, or all (default: the table: all; '
-        'the words: the one with most notes that are not percussion)',
-    )
-    add(
-        '--channel',
-        type=terminal.number(int, 1, 16),
-        metavar='N',
-        help='a channel, 1 to 16; 10 is percussion (default: the table and merged tracks: all; '
-        'the words of a track: the one with most notes that is not percussion)',
-    )
+    add('--track', type=track_option, metavar='N', help='a track, counted from 0, or all (default: '
+        'the table: all; the words: the one with most notes, percussion not counted)')
+    add('--channel', type=terminal.number(int, 1, 16), metavar='N', help='one channel only, 1 to '
+        '16; 10 is percussion (default: the words of a track: the one with most notes, percussion '
+        'not counted; else all)')
     add('--events', choices=EVENTS, default='notes', help='what becomes a word (default: notes)')
     add('--strict', action='store_true', help='the first warning is an error')
+    # fmt: on
     args = parser.parse_args(argv)
 
     data = read_midi(args.file, args.strict)
