@@ -320,10 +320,10 @@ def parts(data):
             elif kind == 9 and chunk['body'][1]:
                 counts[number, channel] += 1
                 programs[number, channel][program[channel]] = True
+    names = [track_name(track) for track in data['tracks']]
     return [
-        Part(number, track_name(data['tracks'][number]), channel + 1, [*programs[key]], counts[key])
-        for key in sorted(counts)
-        for number, channel in [key]
+        Part(number, names[number], channel + 1, [*programs[number, channel]], count)
+        for (number, channel), count in sorted(counts.items())
     ]
 
 
@@ -411,17 +411,18 @@ def to_words(data, track, events='notes', channel=None):
     is longer than a word can tell.
     """
     own, kept, last = track_numbers(data, track), [], 0
-    tempo = 0xF in EVENTS[events]
-    for tick, number, chunk in in_time(data, sounding_together(data, track) if tempo else own):
+    for tick, number, chunk in in_time(data, sounding_together(data, track)):
         status = chunk['status'][0]
-        if status < 0xF0:
-            is_own = number in own and channel in (None, status % 16 + 1)
-            if is_own and status >> 4 in EVENTS[events]:
-                kept.append((tick, f'{status:02x}_{chunk["body"].hex()}'))
-                last = tick
-        elif tempo and SETUP_EVENT.fullmatch(event := _setup_event(chunk)) and event[2:4] == '51':
+        if status >> 4 not in EVENTS[events]:
+            continue
+        event = _setup_event(chunk) if chunk['meta'] == b'\x51' else ''
+        if SETUP_EVENT.fullmatch(event):
             kept.append((tick, f'ff_{event[2:]}'))
-            last = tick if number in own else last
+        elif status < 0xF0 and number in own and channel in (None, status % 16 + 1):
+            kept.append((tick, f'{status:02x}_{chunk["body"].hex()}'))
+        else:
+            continue
+        last = tick if number in own else last
     return with_deltas(pair for pair in kept if pair[0] <= last)
 
 
@@ -535,12 +536,13 @@ def setup_of(data, track, channel=None):
     channels = {channel - 1} if channel else {status % 16 for status in used if status < 0xF0}
     found = collections.defaultdict(list)
     for tick, number, chunk in events:
-        event = _setup_event(chunk)
-        is_meta = event[0] == 'f'
-        if SETUP_EVENT.fullmatch(event) and (is_meta or int(event[1], 16) in channels):
-            # a program may stand in another track, but the own one knows better
-            is_foreign = not is_meta and number not in own
-            found[event[: 4 if is_meta else 2]].append((is_foreign, tick, event))
+        status, meta = chunk['status'][0], chunk['meta']
+        if meta in (b'\x51', b'\x58') or status >> 4 == 0xC and status % 16 in channels:
+            event = _setup_event(chunk)
+            if SETUP_EVENT.fullmatch(event):
+                # a program may stand in another track, but the own one knows better
+                is_foreign = not meta and number not in own
+                found[event[: 4 if meta else 2]].append((is_foreign, tick, event))
     for kind, changes in found.items():
         found[kind] = _longest_held(changes, end, kind) if kind in IMPLIED else min(changes)[-1]
     kinds = sorted(filter(found.get, found), reverse=True)
