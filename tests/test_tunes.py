@@ -243,6 +243,8 @@ def test_the_setup_of_many_is_that_of_one(folder):
         )
     )
     assert music.read(['a.mid', 'b.mid'], 'all').setup.events == {'c3': 'c307'}
+    (folder / 'c.mid').write_bytes(song('00 ' + tempo(90) + '00 cf 09  ' + notes(15, 0x40, 3)))
+    assert music.read(['a.mid', 'c.mid'], 'all').setup.events == {'cf': 'cf09'}
     assert music.read(['b.mid', 'a.mid'], 'all').setup.events == {
         'ff58': 'ff580403021808',
         'ff51': 'ff51030a2c2a',
