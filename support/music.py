@@ -79,6 +79,7 @@ def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
     does. A file in a folder or zip that cannot be used becomes a remark; one that is named
     itself is an error: MusicError.
     """
+    sources = [*map(str, sources)]
     files, found, left_out, remarks = _files(sources), [], [], []
     for file in files:
         with _left_out(file, files, left_out):
@@ -114,7 +115,7 @@ def _files(sources):
     """The _Files (list) of sources; MusicError if one cannot be had or holds no MIDI file."""
     files = []
     try:
-        for source in map(str, sources):
+        for source in sources:
             if is_folder(source):
                 files += [_File(str(path), None, False) for path in files_in(find(source), ENDINGS)]
             else:
