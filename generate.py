@@ -398,7 +398,8 @@ def start_notes(args, saved):
             words[n] = pitches.get(music.pitch_key(word))
             if words[n] is None:
                 names = ' '.join(map(music.pitch_name, pitches))
-                example = next(filter(WORD.fullmatch, vocabulary), EOS)
+                known = itertools.chain(pitches.values(), filter(WORD.fullmatch, vocabulary))
+                example = next(known, EOS)
                 refuse(
                     f'the model knows no {word!r}; its notes are {names or "percussion"}, '
                     f'and its words such as {example}'
