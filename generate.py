@@ -28,9 +28,8 @@ from support import modern_chainer  # prepares chainer's import
 import numpy
 from chainer.backends import cuda
 
-from read_midi import EVENTS, MusicError, Setup, note_counts
+from read_midi import EVENTS, WORD, MusicError, Setup, note_counts
 from support import checkpoint, music
-from support.source import find
 from support.terminal import number
 from support.text import EOS, UNK, compose, detokenize_stream, encode, is_spaced, near_words
 from support.text import tokenize
@@ -67,6 +66,8 @@ def options():
     option('--plot', metavar='FILE', help='compose, and draw a piano roll: a .png')
     option('--primer', metavar='FILE', help=f'begin with the first {PRIMER} words of this .mid')
     option('--no-primer', action='store_true', help='leave the primer out of the result')
+    option('--bpm', type=number(float, 4, 1000), metavar='N', help='quarters per minute (default: '
+           'those of the source for most of its length); changes of tempo are left out then')
 
     option = parser.add_argument_group('how words are drawn').add_argument
     option('--temperature', type=number(float, 0), default=1.0, metavar='T', help='below 1 '
@@ -254,7 +255,10 @@ def save_music(start, texts, setup, args):
     setup, pieces = Setup.from_dict(setup), []
     for text in texts:
         words = itertools.takewhile(lambda word: word != EOS, up_to(text, args.stop))
-        pieces.append(to_data([*start, *words], setup))
+        words = [*start, *words]
+        if args.bpm is not None:
+            words, setup = music.at_tempo(words, setup, args.bpm)
+        pieces.append(to_data(words, setup, composed=True))
     silent = [n for n, data in enumerate(pieces, 1) if not any(note_counts(data))]
     for n in silent:
         terminal.complain(
@@ -320,6 +324,8 @@ def check(parser, args, kind):
         parser.error('--primer and --start: one beginning is enough')
     if args.no_primer and not args.primer:
         parser.error('--no-primer without --primer')
+    if args.bpm is not None and not outputs:
+        parser.error('--bpm is for music')
     for option, name in outputs.items():
         path = pathlib.Path(name)
         if not path.name or path.is_dir():
@@ -425,9 +431,10 @@ def start_notes(args, saved):
             words[n] = pitches.get(music.pitch_key(word))
             if words[n] is None:
                 names = ' '.join(map(music.pitch_name, pitches))
-                example = ' '.join([*pitches.values()][:1])
+                known = itertools.chain(pitches.values(), filter(WORD.fullmatch, vocabulary))
+                example = next(known, EOS)
                 refuse(
-                    f'the model knows no {word!r}; its notes are {names}, '
+                    f'the model knows no {word!r}; its notes are {names or "percussion"}, '
                     f'and its words such as {example}'
                 )
     return words
@@ -438,13 +445,17 @@ def primer(args, saved):
     track, events = saved.options.get('track'), saved.options.get('events')
     events = events if events in (*EVENTS,) else 'notes'
     track = track if type(track) is int or track == 'all' else None
-    path, setup = find(args.primer), Setup.from_dict(saved.setup)
-    for chosen in (track, None):  # a file without that track has another one
+    channel, grid = saved.options.get('channel'), saved.options.get('grid')
+    channel = channel if channel in range(1, 17) else None
+    grid = grid if type(grid) is int and 0 < grid < 1 << 15 else 0
+    setup = Setup.from_dict(saved.setup)
+    for chosen in ((track, channel), (None, None)):  # a file without that track has another one
         try:
-            pieces = music.read([path], chosen, events, setup).pieces
+            track, channel = chosen
+            pieces = music.read([args.primer], track, events, setup, channel, grid).pieces
             break
         except MusicError:
-            if chosen is None:
+            if chosen == (None, None):
                 raise
     words = pieces[0][:PRIMER]
     unknown = [n for n, word in enumerate(words) if word not in saved.vocabulary]

@@ -63,7 +63,9 @@ RUN = {
     'val_frac': 0.05,  # Enough words for a steady figure, few enough not to be missed.
     'valid': None,
     'track': None,  # The one with most notes: one voice is what the article learned.
+    'channel': None,  # The same, in the track.
     'events': 'notes',  # The article's.
+    'grid': 0,  # Off: a score needs none. 12 has triplets and sixteenths.
     'transpose': None,
 }
 TRAINING = {  # What may change.
@@ -117,8 +119,8 @@ def options():
 def data_options(option):
     option('--corpus', 'texts: files, folders of .txt, .zip files or http(s) addresses of them; '
            'bare names are also looked up in data/', metavar='SOURCE', nargs='+')
-    option('--midi', 'music: .mid files or folders of them; bare names are also looked up in data/',
-           metavar='FILE', nargs='+')
+    option('--midi', 'music: .mid files, folders or .zip files of them, or http(s) addresses; bare '
+           'names are also looked up in data/', metavar='SOURCE', nargs='+')
     option('--level', 'what a word is: a word or a character', choices=('word', 'char'))
     option('--tokenizer', 'what cuts words: mecab, for Japanese, or space (default: by the text)',
            choices=('mecab', 'space'))
@@ -129,9 +131,14 @@ def data_options(option):
     option('--vocab-size', 'only the N most frequent words are kept, others become <unk>; 0 keeps '
            'all; 20000 for a library', number(int, 0), 'N')
     option('--track', 'track of each MIDI file, counted from 0, or all, merged (default: the one '
-           'with most notes)', track_option, 'N')
+           'with most notes, percussion not counted)', track_option, 'N')
+    option('--channel', 'one channel only, 1 to 16; 10 is percussion (default: the one with most '
+           'notes in the track, percussion not counted; of merged tracks all)',
+           number(int, 1, 16), 'N')
     option('--events', 'what becomes a word: notes, or performance, which also has programs, '
-           'controllers, pedals and pitch bends', choices=tuple(EVENTS))
+           'controllers, pedals, pitch bends and changes of tempo', choices=tuple(EVENTS))
+    option('--grid', 'for recordings: round times to N steps of a quarter, and velocities to eight '
+           'levels; the pedal lengthens notes; 12 is usual, 0 keeps all', number(int, 0, 960), 'N')
     option('--transpose', 'learn music also transposed by A to B semitones; an epoch takes as many '
            'times longer', number(int, -127, 127), ('A', 'B'), nargs=2)
     option('--val-frac', 'last part, kept for validation', number(float, 0, 0.9), 'F')

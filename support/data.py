@@ -8,6 +8,7 @@
 From here on the network knows no difference: both are sequences of words.
 """
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -19,7 +20,7 @@ from read_midi import Setup
 from support import music, progress
 from support.library import Reading, encode_texts, replaced
 from support.source import CorpusError, files_in, find, is_address, is_folder
-from support.text import EOS, SAMPLE, UNK, explained_tokenizer, encode, make_vocabulary, read
+from support.text import EOS, SAMPLE, UNK, encode, explained_tokenizer, make_vocabulary, read
 from support.text import tokenize
 
 LIBRARIES = 'result/encoded'  # the ids of folders and of several texts are kept here
@@ -68,10 +69,9 @@ def load(args, saved):
     try:
         if args.midi:
             learned = _load_music(args)
-        elif len(args.corpus) == 1 and not is_folder(args.corpus[0]) or _is_fetched(args.corpus):
-            learned = _load_text(args)
         else:
-            learned = _load_texts(args)
+            with _no_music(args.corpus):
+                learned = _load_corpus(args)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         print(
             'stopped while reading; nothing was learned, the next start begins anew',
@@ -116,10 +116,36 @@ def _description(learned):
     if learned.kind == 'text' or ratio <= music.MAX_TYPES_PER_TOKEN:
         return [line]
     warning = (
-        'so many different words can only be learned by heart; --events notes, another --track, '
-        'a score instead of a recording, or several files have more in common'
+        'so many different words can only be learned by heart; --grid 12 for a recording, '
+        '--events notes, another --track, a score, or several files have more in common'
     )
     return [line, warning]
+
+
+@contextlib.contextmanager
+def _no_music(sources):
+    """Inside, an error because one of the sources is music and not a text says so: CorpusError."""
+
+    def refuse(source):
+        raise CorpusError(f'{source}: music; --midi learns it, --corpus is for texts') from None
+
+    for source in sources:
+        if source.lower().endswith(music.ENDINGS) and not is_folder(source):
+            refuse(source)
+    try:
+        yield
+    except CorpusError:
+        for source in sources:
+            if music.is_music(source):
+                refuse(source)
+        raise
+
+
+def _load_corpus(args):
+    """Data of one text in memory, or of folders and several texts."""
+    if len(args.corpus) == 1 and not is_folder(args.corpus[0]) or _is_fetched(args.corpus):
+        return _load_text(args)
+    return _load_texts(args)
 
 
 def _load_text(args):
@@ -140,10 +166,11 @@ def _cut_by(tokenizer, why):
 
 def _load_music(args):
     """Data of .mid files: EOS stands before, between and after the pieces."""
-    found = music.read(map(find, args.midi), args.track, args.events)
+    found = _read_music(args.midi, args)
     pieces, setup, remarks = found.pieces, found.setup, found.remarks
     if len(pieces) > 1:
         track = 'the track with most notes' if args.track is None else f'track {args.track}'
+        track += '' if args.channel is None else f', channel {args.channel}'
         remarks.append(f'{len(pieces)} pieces, of each {track}')
     words = [EOS, *_in_a_row(pieces)]
     if args.valid:
@@ -154,7 +181,11 @@ def _load_music(args):
     if args.transpose:  # only what is learned: validation should hear nothing twice
         n_train = len(words)
         words = music.also_transposed(words, *args.transpose)
-        remarks.append(f'transposed: {len(words):,} words to learn instead of {n_train:,}')
+        remarks.append(
+            f'transposed: {len(words):,} words to learn instead of {n_train:,}'
+            if len(words) > n_train
+            else 'nothing is transposed: percussion stays, and keys from 0 to 127'
+        )
     return _from_words(args, 'music', 'space', setup, words, validation, remarks)
 
 
@@ -198,7 +229,7 @@ def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks, f
 
 def _files(sources, kind):
     """The absolute paths (list of str) of the files that sources are made of, links resolved."""
-    endings = ('.txt', '.zip') if kind == 'text' else tuple(music.SUFFIXES)
+    endings = ('.txt', '.zip') if kind == 'text' else music.ENDINGS
     paths = []
     for source in sources:
         if is_folder(source):
@@ -214,11 +245,16 @@ def words_to_try(sources, args, kind, tokenizer, setup=None):
     CorpusError or MusicError if they cannot be read.
     """
     if kind == 'text':
-        text = ''.join(read(source, args.encoding, args.errors) for source in sources)
-        return tokenize(text, tokenizer)
-    found = music.read([find(source) for source in sources], args.track, args.events, setup)
+        with _no_music(sources):
+            text = ''.join(read(source, args.encoding, args.errors) for source in sources)
+            return tokenize(text, tokenizer)
+    found = _read_music(sources, args, setup)
     print(*found.remarks, sep='\n')
     return _in_a_row(found.pieces)
+
+
+def _read_music(sources, args, setup=None):
+    return music.read(sources, args.track, args.events, setup, args.channel, args.grid)
 
 
 def _in_a_row(pieces):

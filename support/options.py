@@ -43,8 +43,8 @@ def check(parser, fixed, args, given, saved, processes):
     the command line; saved: the Checkpoint to go on from, or None.
     """
     for name in fixed if saved else ():
-        if name in given and given[name] != saved.options[name]:
-            old = f'{saved.options[name]} in {saved.path}'
+        if name in given and given[name] != saved.options.get(name):
+            old = f'{saved.options.get(name)} in {saved.path}'
             parser.error(f'--{name.replace("_", "-")} is {old} and cannot change now')
     if not args.corpus and not args.midi:
         parser.error('what shall it learn? for instance --corpus holmes.txt or --midi track1.mid')
@@ -54,7 +54,8 @@ def check(parser, fixed, args, given, saved, processes):
         if '' in (getattr(args, name) or ()):
             parser.error(f'--{name} is empty')
     of_texts = ('level', 'tokenizer', 'encoding', 'errors')
-    for name in ('track', 'events', 'transpose') if args.corpus else of_texts:
+    of_music = ('track', 'channel', 'events', 'grid', 'transpose')
+    for name in of_music if args.corpus else of_texts:
         if name in given:
             parser.error(f'--{name} is for --{"midi" if args.corpus else "corpus"}')
     if args.tokenizer and args.level == 'char':

@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from support.text import CorpusError, choose_tokenizer, detokenize, encode  # noqa: E402
 from support.text import make_vocabulary, read, tokenize  # noqa: E402
+from support import music  # noqa: E402
 import generate  # noqa: E402
 from support import checkpoint  # noqa: E402
 import read_midi  # noqa: E402
@@ -144,9 +145,12 @@ def feed_midi(raw):
         assert write_midi.to_bytes(data) == raw, 'not written back as it was'
     try:
         track = read_midi.choose_track(data)
-        read_midi.to_words(data, track, 'performance')
-        setup = read_midi.setup_of(data, track)
+        channel = read_midi.choose_channel(data, track)
+        words = read_midi.to_words(data, track, 'performance', channel)
+        setup = read_midi.setup_of(data, track, channel)
         assert read_midi.Setup.from_dict(dataclasses.asdict(setup)) == setup
+        write_midi.to_bytes(write_midi.to_data(words, setup, composed=True))
+        music.on_grid(data, track, channel, 'performance', 12)
     except read_midi.MusicError:
         pass
     return 'read'
