@@ -53,7 +53,7 @@ def read(source, encoding=None):
 def read_document(data, name, encoding=None):
     """The text (str) of one document (bytes), cleaned, its last line ended; CorpusError."""
     text = decode(data, name, encoding).replace('\r\n', '\n').replace('\r', '\n')
-    text = aozora.clean(text) if aozora.is_aozora(text) else text
+    text = aozora.clean(text) if aozora.is_aozora(text) else aozora.without_ruby(text)
     return text if text.endswith('\n') else text + '\n'
 
 
