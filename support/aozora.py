@@ -29,6 +29,7 @@ the end of a word. Not handled: ş and ţ, which would be s, and t, and the Engl
 """
 
 import bisect
+import dataclasses
 import re
 import unicodedata
 
@@ -57,6 +58,7 @@ _LICENCE = re.compile('ライセンス|クリエイティブ|ボランティア|
 _CONTINUED = '※', '●', '・', '　　'  # how other lines of a footer may begin
 _PARAGRAPH = re.compile(r'　[^　0-9０-９].*[。！？…」』）]\s*')
 _SENTENCE = re.compile(rf'{_PARAGRAPH.pattern}|[「『].*[。！？…」』]\s*|.*。\s*')
+FEW = 0.03  # of a text's lines may be left out without a word
 _NEAR = 40  # lines in which a header or footer shows what it is
 
 _KANJI = '\u3400-\u9fff々〆〇〓'
@@ -78,6 +80,29 @@ _ACCENTED = re.compile(
     # cedilla, but not in etc,etc and before a capital
     + r'|(?<!et)c,(?=[a-z])|C,(?=[A-Za-z])'
 )
+
+
+@dataclasses.dataclass
+class Lines:
+    """How many lines of texts there are, blank ones aside, and how many of them are left out."""
+
+    total: int = 0
+    left_out: int = 0
+
+    def add(self, before, after):
+        """Counts the lines of a text (str) before and after it was cleaned."""
+        before, after = (
+            sum(map(bool, map(str.strip, text.split('\n')))) for text in (before, after)
+        )
+        self.total += before
+        self.left_out += before - after
+
+    def remarks(self, name):
+        """A line (list of str) on what is left out of the text `name`, if it is more than FEW."""
+        if self.left_out <= FEW * self.total:
+            return []
+        share = f'{self.left_out:,} of {self.total:,} lines'
+        return [f'{name}: {share} left out as headers, footers, headings or notes']
 
 
 def is_aozora(text):

@@ -14,7 +14,7 @@ import zlib
 import numpy
 
 from read_midi import Setup
-from support import music
+from support import aozora, music
 from support.library import encode_folder
 from support.source import CorpusError, find, is_folder
 from support.text import EOS, choose_tokenizer, encode, make_vocabulary, read, tokenize
@@ -93,11 +93,13 @@ def _description(learned):
 
 
 def _load_text(args):
-    text = read(args.corpus, args.encoding)
+    lines = aozora.Lines()
+    text = read(args.corpus, args.encoding, lines)
     tokenizer = choose_tokenizer(text, args.level)
     words = tokenize(text, tokenizer)
     validation = words_to_try(args.valid, args, 'text', tokenizer) if args.valid else None
-    return _from_words(args, 'text', tokenizer, None, words, validation, [])
+    remarks = lines.remarks(args.corpus)
+    return _from_words(args, 'text', tokenizer, None, words, validation, remarks)
 
 
 def _load_music(args):
@@ -126,7 +128,7 @@ def _load_folder(args):
     options = (args.level, args.encoding, args.min_count, args.vocab_size)
     found = encode_folder(args.corpus, valid, LIBRARIES, *options)
     n_val = found.n_valid if args.valid else int(len(found.ids) * args.val_frac)
-    remarks = [f'left out: {reason}' for reason in found.left_out]
+    remarks = [f'left out: {reason}' for reason in found.left_out] + found.remarks
     about = ('text', found.tokenizer, None, found.vocabulary)
     return _split(args, *about, found.ids, n_val, found.checksum, remarks)
 

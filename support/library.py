@@ -26,13 +26,13 @@ import filelock
 import numpy
 import tqdm
 
-from support import terminal
+from support import aozora, terminal
 from support.source import CorpusError, files_in, find, name_of, read_bytes
 from support.text import ENDINGS, EOS, SAMPLE, UNK
 from support.text import choose_tokenizer, make_vocabulary, read_document, tokenize
 
 ALONE = 4 << 20  # bytes up to which helpers, each of which takes seconds to start, do not pay
-FORMAT = 2  # of the files in the store; a part of their names
+FORMAT = 3  # of the files in the store; a part of their names
 
 
 @dataclasses.dataclass
@@ -45,6 +45,7 @@ class Library:
     n_valid: int  # how many of the last ids are those of the text for validation
     checksum: int  # zlib.crc32 of the ids
     left_out: list  # of str: the texts that cannot be read, each with the reason
+    remarks: list  # of str: how many lines of the others are no running text
 
 
 def encode_folder(
@@ -98,7 +99,7 @@ def _make(ids_path, folder, paths, valid_text, level, encoding, min_count, vocab
     tokenizer = _choose_tokenizer(paths, level, encoding)
     with terminal.replacing(ids_path) as file:
         writer = _Writer(file)
-        left_out = _write_texts(writer, paths, encoding, tokenizer)
+        left_out, lines = _write_texts(writer, paths, encoding, tokenizer)
         if set(writer.index) <= {EOS}:
             raise CorpusError(
                 f'{left_out[0]}; none of the {len(paths)} texts can be read'
@@ -115,6 +116,7 @@ def _make(ids_path, folder, paths, valid_text, level, encoding, min_count, vocab
         'n_valid': len(valid_ids),
         'checksum': checksum,
         'left_out': left_out,
+        'remarks': lines.remarks(folder),
     }
     with terminal.replacing(ids_path.with_suffix('.json')) as file:
         file.write(json.dumps(notes).encode())
@@ -133,18 +135,20 @@ def _choose_tokenizer(paths, level, encoding):
 
 
 def _write_texts(writer, paths, encoding, tokenizer):
-    """Writes the ids of the texts with a _Writer; returns what is left out, as in Library."""
+    """Writes the ids with a _Writer; returns (left_out as in Library, aozora.Lines)."""
     sizes = [_facts(path)[0] for path in paths]
     jobs = [(path, encoding, tokenizer) for path in paths]
-    left_out = []
+    left_out, lines = [], aozora.Lines()
     with tqdm.tqdm(total=sum(sizes), unit='B', unit_scale=True, disable=None) as progress:
         work = _in_helpers if sum(sizes) > ALONE else map
-        for size, (words, ids, reason) in zip(sizes, work(_encode_text, jobs)):
+        for size, (words, ids, reason, counted) in zip(sizes, work(_encode_text, jobs)):
             writer.write(words, ids)
+            lines.total += counted.total
+            lines.left_out += counted.left_out
             if reason:
                 left_out.append(reason)
             progress.update(size)
-    return left_out
+    return left_out, lines
 
 
 class _Writer:
@@ -177,16 +181,17 @@ class _Writer:
 
 
 def _encode_text(job):
-    """(different words, ids, None) of a text, or, if it cannot be read, ([], [], why (str)).
+    """(different words, ids, None, aozora.Lines) of a text; ([], [], why (str), Lines) of none.
 
     job: (path, encoding, tokenizer).
     """
     path, encoding, tokenizer = job
+    lines = aozora.Lines()
     try:
-        text = read_document(read_bytes(path), str(path), encoding)
-        return *_distinct(tokenize(text, tokenizer)), None
+        text = read_document(read_bytes(path), str(path), encoding, lines)
+        return *_distinct(tokenize(text, tokenizer)), None, lines
     except CorpusError as error:
-        return *_distinct([]), str(error)
+        return *_distinct([]), str(error), lines
 
 
 def _distinct(words):

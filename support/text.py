@@ -38,22 +38,29 @@ _JAPANESE = '[\u3041-\u30ff\u3400-\u9fff々]'
 # Bytes to text
 
 
-def read(source, encoding=None):
+def read(source, encoding=None, lines=None):
     """The text (str) of a path, a folder of .txt, a .zip or an http(s) address.
 
     Lines end with '\\n'. Texts in Aozora Bunko's layout are cleaned, each by
-    itself. `encoding` replaces the guess (ENCODINGS, in that order). CorpusError.
+    itself. `encoding` replaces the guess (ENCODINGS, in that order). lines: an aozora.Lines,
+    which counts what is left out, or None. CorpusError.
     """
-    text = ''.join(read_document(data, name, encoding) for name, data in documents(source, ENDINGS))
+    found = documents(source, ENDINGS)
+    text = ''.join(read_document(data, name, encoding, lines) for name, data in found)
     if not text.strip():
         raise CorpusError(f'{source}: there is no text in it')
     return text
 
 
-def read_document(data, name, encoding=None):
-    """The text (str) of one document (bytes), cleaned, its last line ended; CorpusError."""
-    text = decode(data, name, encoding).replace('\r\n', '\n').replace('\r', '\n')
-    text = aozora.clean(text) if aozora.is_aozora(text) else aozora.without_ruby(text)
+def read_document(data, name, encoding=None, lines=None):
+    """The text (str) of one document (bytes), cleaned, its last line ended; CorpusError.
+
+    lines: see `read`.
+    """
+    whole = decode(data, name, encoding).replace('\r\n', '\n').replace('\r', '\n')
+    text = aozora.clean(whole) if aozora.is_aozora(whole) else aozora.without_ruby(whole)
+    if lines:
+        lines.add(whole, text)
     return text if text.endswith('\n') else text + '\n'
 
 

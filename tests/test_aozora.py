@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from support.aozora import clean, is_aozora, without_ruby
+from support.aozora import Lines, clean, is_aozora, without_ruby
 from support.source import DATA
 from support.text import read
 
@@ -362,6 +362,20 @@ def test_ruby_without_header_and_footer(tmp_path, text, expected):
 )
 def test_quotations_are_no_ruby(text):
     assert without_ruby(text) == text
+
+
+def test_lines_left_out_are_told(tmp_path):
+    """Counted by hand: the header has 7 lines, the footer 7, a heading 1; blank ones aside."""
+    (tmp_path / 'a.txt').write_text(
+        HEADER + '\n一\n\n　木《き》が立つ。\n　山。\n\n' + FOOTER, encoding='utf-8'
+    )
+    lines = Lines()
+    read(tmp_path, lines=lines)
+    assert lines == Lines(17, 15)
+    assert lines.remarks('a.txt') == [
+        'a.txt: 15 of 17 lines left out as headers, footers, headings or notes'
+    ]
+    assert Lines(1000, 10).remarks('a.txt') == []
 
 
 def test_our_own_story():
