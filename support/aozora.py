@@ -407,7 +407,7 @@ def _described_character(match):
 
 
 def _with_accents(match):
-    """The text in 〔〕 with its accents, without the brackets; as it stands if it has none."""
+    """The text in 〔〕 with its accents, without the brackets; as it stands if it has no signs."""
 
     def letter(accented):
         code = accented[0]
@@ -415,4 +415,5 @@ def _with_accents(match):
         return _LETTERS.get(code) or composed
 
     inner, count = _ACCENTED.subn(letter, match[1])
-    return inner if count else match[0]
+    signs = match[1].isascii() and re.search("[A-Za-z][`'^~:&,_]", match[1])  # as in 〔qu'on〕
+    return inner if count or signs else match[0]

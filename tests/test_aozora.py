@@ -89,6 +89,7 @@ def test_aozora_layout_is_removed():
         ("〔a` ce qu'on dit〕", "à ce qu'on dit"),
         ("〔Jusqu'a` l'e'te', quelqu'un n'y va, QU'IL〕", "Jusqu'à l'été, quelqu'un n'y va, QU'IL"),
         ("〔I'm, I'll, the Joneses' cafe'〕", "I'm, I'll, the Joneses' café"),
+        ("〔qu'on〕〔nicht,ihr〕〔sic〕〔甲:a'乙〕", "qu'onnicht,ihr〔sic〕甲:á乙"),
         ('〔nicht,ihr scho:n; Tagt,Es〕', 'nicht,ihr schön; Tagt,Es'),
         (
             '〔c,a, garc,on, MAC,ON, C,ila, c,abda, etc,etc, Franc,Ici〕',
@@ -98,7 +99,7 @@ def test_aozora_layout_is_removed():
             '〔Poe:〕と〔Nexo:, Poe: o:〕と〔Hai:kai: Fichte: u:ber〕',
             'PoëとNexö, Poë öとHaïkai: Fichte: über',
         ),
-        ('〔Note:Eine〕〔o:〕', '〔Note:Eine〕ö'),
+        ('〔Note:Eine〕〔o:〕', 'Note:Eineö'),
         ('不堪［＃「堪」に「［ママ］」の注記］ず', '不堪ず'),
         ('※［＃「女＋※［＃第3水準1-85-57］のつくり」、1-2］さん', '〓さん'),
         ('記［＃「［記］」は底本では「［※［＃「口＋愛」、第3水準1-15-23］］」］す', '記す'),
