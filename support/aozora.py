@@ -162,12 +162,13 @@ def _bodies_between(lines, below, limit):
 def _headers(lines):
     """[(first line of the title, line below the notes), ...] of the works with notes on signs."""
     rules = [i for i, line in enumerate(lines) if _RULE.fullmatch(line)]
-    headers = [
-        (rule, following + 1)
-        for rule, following in zip(rules, rules[1:])
-        if following - rule < 2 * _NEAR and _SIGNS.search('\n'.join(lines[rule + 1 : following]))
-    ]
-    known = {below for _, below in headers}
+    headers, known = [], set()
+    for rule, following in zip(rules, rules[1:]):
+        between = lines[rule + 1 : min(following, rule + 2 * _NEAR)]
+        whole = following - rule <= len(between) + 1 and not any(map(_FOOTER_LINE.match, between))
+        if whole and rule + 1 not in known and _SIGNS.search('\n'.join(between)):
+            headers.append((rule, following + 1))
+            known.add(following + 1)
     for i, line in enumerate(lines):
         if line.startswith('［表記について］') and rules and i < rules[-1]:
             rule = rules[bisect.bisect(rules, i)]

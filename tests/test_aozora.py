@@ -220,6 +220,14 @@ def test_every_body_of_joined_works_is_kept(blank):
     )
 
 
+def test_notes_on_signs_above_one_rule_in_joined_works():
+    nineties = f'題\n某\n\n［表記について］\n●ルビは《ルビ》\n{DASHES}\n　川《かわ》。\n'
+    first = HEADER + '　木《き》。\n\n' + FOOTER
+    assert clean(first + nineties + FOOTER) == '　木。\n　川。\n'
+    assert clean(nineties + FOOTER + first) == '　川。\n　木。\n'
+    assert clean(first.replace('　木', f'　木\n{DASHES}\n　木') + nineties).count('　木') == 2
+
+
 def test_a_work_without_a_footer_is_kept_among_others():
     plain = f'題\n作者\n\n　木が立つ。\n\n{FOOTER}'
     headed = HEADER + '　山が立つ。\n'
