@@ -55,6 +55,7 @@ _FOOTER_LINES = {  # how a line of a footer begins
 _FOOTER_LINE = re.compile('|'.join(f'(?P<{kind}>{how})' for kind, how in _FOOTER_LINES.items()))
 _TYPIST = re.compile('[［（(●＊※・【■]*入力者補?[注註](?:$|[0-9０-９：:）)］】])')
 _LICENCE = re.compile('ライセンス|クリエイティブ|ボランティア|著作|皆さんです。')
+_LABEL = re.compile('[^\\s。、「」：:]{1,8}[：:]|　　　|※')
 _CONTINUED = '※', '●', '・', '　　'  # how other lines of a footer may begin
 _PARAGRAPH = re.compile(r'　[^　0-9０-９].*[。！？…」』）]\s*')
 _SENTENCE = re.compile(rf'{_PARAGRAPH.pattern}|[「『].*[。！？…」』]\s*|.*。\s*')
@@ -237,6 +238,10 @@ def _footer(lines, first, limit, has_header):
     for i in range(first, limit):
         source = _source_below(lines, i, limit, has_header)
         if source is not None:
+            top = i  # of the lines with another word for the source, if blank lines stand above
+            while top > first and _LABEL.match(lines[top - 1]):
+                top -= 1
+            i = top if top > first and not lines[top - 1].strip() else i
             while i > first and (not lines[i - 1].strip() or _RULE.fullmatch(lines[i - 1])):
                 i -= 1
             return i, _footer_end(lines, source, limit)

@@ -291,6 +291,12 @@ def test_footers(footer):
             assert clean('題\n某\n\n　木《き》が立つ。\n\n' + footer) == '　木が立つ。\n'
 
 
+def test_a_footer_that_names_its_source_in_other_words():
+    footer = '原作：「本」社\n　　　1990（平成2）年1月1日発行\n入力：某\n校正：某\n'
+    assert clean(HEADER + '　木《き》。\n甲：「はい」\n\n' + footer) == '　木。\n甲：「はい」\n'
+    assert clean('題\n某\n\n甲：はい\n\n' + footer) == '甲：はい\n'
+
+
 @pytest.mark.parametrize(
     'line',
     [
