@@ -17,7 +17,7 @@ import zlib
 import numpy
 
 from read_midi import Setup
-from support import music, progress
+from support import aozora, music, progress
 from support.library import Reading, encode_texts, replaced
 from support.source import CorpusError, files_in, find, is_address, is_folder
 from support.text import EOS, SAMPLE, UNK, encode, explained_tokenizer, make_vocabulary, read
@@ -150,9 +150,10 @@ def _load_corpus(args):
 
 def _load_text(args):
     """Data of a text in memory."""
-    text = ''.join(read(source, args.encoding, args.errors) for source in args.corpus)
+    lines, name = aozora.Lines(), ' '.join(args.corpus)
+    text = ''.join(read(source, args.encoding, args.errors, lines) for source in args.corpus)
     tokenizer, why = explained_tokenizer(text, args.level, args.tokenizer)
-    remarks = replaced(' '.join(args.corpus), text, args.errors) + [_cut_by(tokenizer, why)]
+    remarks = replaced(name, text, args.errors) + lines.remarks(name) + [_cut_by(tokenizer, why)]
     words = tokenize(text, tokenizer)
     validation = words_to_try(args.valid, args, 'text', tokenizer) if args.valid else None
     return _from_words(args, 'text', tokenizer, None, words, validation, remarks)

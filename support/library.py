@@ -25,13 +25,13 @@ import filelock
 import numpy
 import tqdm
 
-from support import terminal
+from support import aozora, terminal
 from support.source import CorpusError, documents, files_in, find, name_of, passed_over
 from support.text import ENDINGS, EOS, REPLACEMENT, SAMPLE, UNK
 from support.text import explained_tokenizer, make_vocabulary, read_document, tokenize
 
 ALONE = 4 << 20  # bytes up to which helpers, each of which takes seconds to start, do not pay
-FORMAT = 3  # of the files in the store; a part of their names
+FORMAT = 4  # of the files in the store; a part of their names
 
 
 @dataclasses.dataclass
@@ -45,7 +45,7 @@ class Library:
     n_valid: int  # how many of the last ids are those of the text for validation
     checksum: int  # zlib.crc32 of the ids
     files: list  # of str: the absolute paths of the texts
-    remarks: list  # of str: the texts that cannot be read, each with the reason, and what else
+    remarks: list  # of str: what cannot be read, and why; what is left out or replaced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,17 +163,19 @@ def _write_texts(writer, paths, named, reading, tokenizer):
     """
     sizes = [_facts(path)[0] for path in paths]
     jobs = [(path, reading, tokenizer) for path in paths]
-    remarks = []
+    remarks, lines = [], aozora.Lines()
     with tqdm.tqdm(total=sum(sizes), unit='B', unit_scale=True, disable=None) as progress:
         work = _in_helpers if sum(sizes) > ALONE else map
         for path, size, result in zip(paths, sizes, work(_encode_file, jobs)):
-            words, ids, left_out, replaced = result
+            words, ids, left_out, replaced, counted = result
             if left_out and path in named:
                 raise CorpusError(left_out[0])
             writer.write(words, ids)
             remarks += [f'left out: {reason}' for reason in left_out] + replaced
+            lines.total += counted.total
+            lines.left_out += counted.left_out
             progress.update(size)
-    return remarks
+    return remarks + lines.remarks(f'{len(paths):,} texts' if paths[1:] else paths[0])
 
 
 class _Writer:
@@ -206,17 +208,18 @@ class _Writer:
 
 
 def _encode_file(job):
-    """(different words, ids, reasons, remarks) of a text or .zip; job: (path, reading, tokenizer).
+    """What a text or .zip holds: (different words, ids, reasons, remarks, aozora.Lines).
 
-    reasons: why which text cannot be read; remarks: in which bad bytes were replaced.
+    job: (path, reading, tokenizer). reasons: why which text cannot be read; remarks: in which bad
+    bytes were replaced.
     """
     path, reading, tokenizer = job
-    words, reasons, remarks = [], [], []
-    for text, reason in _texts(path, reading):
+    words, reasons, remarks, lines = [], [], [], aozora.Lines()
+    for text, reason in _texts(path, reading, lines):
         words += tokenize(text, tokenizer)
         reasons += [reason] if reason else []
         remarks += replaced(path, text, reading.errors)
-    return *_distinct(words), reasons, remarks
+    return *_distinct(words), reasons, remarks, lines
 
 
 def replaced(name, text, errors):
@@ -225,12 +228,12 @@ def replaced(name, text, errors):
     return [f'{name}: bad bytes were read as {REPLACEMENT}, {count:,} times'] if count else []
 
 
-def _texts(path, reading):
+def _texts(path, reading, lines=None):
     """Yields (text, None), or ('', why it cannot be read), of each document of a file or .zip."""
     try:
         for name, data in documents(path, ENDINGS):
             try:
-                yield read_document(data, name, reading.encoding, reading.errors), None
+                yield read_document(data, name, reading.encoding, reading.errors, lines), None
             except CorpusError as error:
                 yield '', str(error)
     except CorpusError as error:

@@ -42,24 +42,30 @@ _UNSPACED = '[\u3041-\u30ff\u3400-\u9fff々\u0e00-\u109f\u1780-\u17ff\U00020000-
 # Bytes to text
 
 
-def read(source, encoding=None, errors='strict'):
+def read(source, encoding=None, errors='strict', lines=None):
     """The text (str) of a path, a folder of .txt, a .zip or an http(s) address.
 
     Lines end with '\\n', characters are composed (NFC). Texts in Aozora Bunko's layout are
     cleaned, each by itself. `encoding` replaces the guess. errors: 'strict', or 'replace', which
-    reads bad bytes as REPLACEMENT. CorpusError.
+    reads bad bytes as REPLACEMENT. lines: an aozora.Lines, which counts what is left out, or None.
+    CorpusError.
     """
     found = documents(source, ENDINGS)
-    text = ''.join(read_document(data, name, encoding, errors) for name, data in found)
+    text = ''.join(read_document(data, name, encoding, errors, lines) for name, data in found)
     if not text.strip():
         raise CorpusError(f'{source}: there is no text in it')
     return text
 
 
-def read_document(data, name, encoding=None, errors='strict'):
-    """The text (str) of one document (bytes), cleaned, its last line ended; CorpusError."""
-    text = decode(data, name, encoding, errors).replace('\r\n', '\n').replace('\r', '\n')
-    text = aozora.clean(text) if aozora.is_aozora(text) else text
+def read_document(data, name, encoding=None, errors='strict', lines=None):
+    """The text (str) of one document (bytes), cleaned, its last line ended; CorpusError.
+
+    errors, lines: see `read`.
+    """
+    whole = decode(data, name, encoding, errors).replace('\r\n', '\n').replace('\r', '\n')
+    text = aozora.clean(whole) if aozora.is_aozora(whole) else aozora.without_ruby(whole)
+    if lines:
+        lines.add(whole, text)
     return text if text.endswith('\n') else text + '\n'
 
 
