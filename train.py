@@ -35,7 +35,7 @@ from support import modern_chainer  # noqa: F401  prepares chainer's import
 import chainer
 import numpy
 
-from generate import sample
+from generate import readable, sample
 from read_midi import EVENTS, track_option
 from rnn import CELLS, RNN
 from support import checkpoint, data, evaluation, fused, parallel, run
@@ -363,8 +363,10 @@ def end_epoch(trained, learned, optimizer, progress, args, comm):
             entry[short + 'perplexity'] = math.exp(min(entry[name], 700))  # exp(710) overflows
     progress.show(entry)
     if args.sample_every and trained.epoch % args.sample_every == 0:
-        text = sample(trained, seed=trained.epoch)
-        progress.say(f'--- after epoch {trained.epoch} it writes ---\n{text}---')
+        words = sample(trained, seed=trained.epoch)
+        entry['sample'] = ' '.join(words)
+        shown = readable(words, trained)
+        progress.say(f'--- after epoch {trained.epoch} it writes ---\n{shown}---')
     return entry
 
 
