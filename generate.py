@@ -321,6 +321,8 @@ def check(parser, args, kind):
         parser.error('--no-primer without --primer')
     if args.soundfont and not (args.audio or args.wav):
         parser.error('--soundfont is for the sound: --audio out.mp3 or --wav out.wav')
+    if args.soundfont and not os.path.isfile(args.soundfont):
+        parser.error(f'--soundfont {args.soundfont!r}: no such file')
     for option, name in outputs.items():
         path = pathlib.Path(name)
         if not path.name or path.is_dir():

@@ -153,7 +153,8 @@ def read_log(path, epochs):
         for line in path.read_text(encoding='utf-8').splitlines()[:epochs]:
             entry = json.loads(line)
             if not isinstance(entry, dict) or not all(
-                type(value) in (int, float) for value in entry.values()
+                type(value) in ((str,) if name == 'sample' else (int, float))
+                for name, value in entry.items()
             ):
                 break
             entries.append(entry)

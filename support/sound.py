@@ -242,7 +242,7 @@ def line_of(data, columns=100):
         pitched = [note for note in chord if note.channel != DRUMS]
         names = [pitch_name(note.key) for note in pitched]
         names += [drum_name(note.key) for note in chord if note.channel == DRUMS]
-        word = '+'.join(names)
+        word = '+'.join(dict.fromkeys(names))
         if pitched and whole > 0:
             part = max(pitched[0].end - start, 1) / whole
             near = min(LENGTHS, key=lambda length: max(length / part, part / length))
