@@ -70,7 +70,7 @@ def write_audio(data, path, soundfont=None):
     rate, samples = _render(data, played, soundfont or SOUNDFONT)
     file_format, subtype = FORMATS.get(pathlib.Path(path).suffix.lower(), FORMATS['.wav'])
     buffer = io.BytesIO()
-    scale = numpy.float32(PEAK / abs(samples.astype('i4')).max())
+    scale = numpy.float32(PEAK / max(int(samples.max()), -int(samples.min())))
     with soundfile.SoundFile(buffer, 'w', rate, 2, subtype, format=file_format) as file:
         for start in range(0, len(samples), rate):  # libsndfile's Vorbis cannot take all at once
             file.write(samples[start : start + rate] * scale)
@@ -100,10 +100,9 @@ def _render(data, played, soundfont):
 
 
 def _for_synthesizer(data, softer):
-    """The piece as the synthesizer plays it right, with a second to fade away, and velocities
-    divided by `softer`.
+    """A copy of a piece that the synthesizer plays right, its velocities divided by `softer`.
 
-    To a synthesizer, a note-off ends all notes of its key. So only the last one of notes that
+    It has a second more to fade away. To a synthesizer, a note-off ends all notes of its key. So only the last one of notes that
     overlap is kept; for the others stands a key pressure, which does nothing. SMPTE frames, which
     it does not know, become quarters of one second.
     """
