@@ -4,7 +4,7 @@
     python generate.py --start ホームズ --length 300 --temperature 0.7 --num 3
     python generate.py --model result/holmes --best --seed 1 --out story.txt
     python generate.py --near ホームズ
-    python generate.py --midi out.mid --wav out.wav --plot out.png
+    python generate.py --midi out.mid --audio out.mp3 --plot out.png
     python generate.py --midi out.mid --start C4
     python generate.py --midi out.mid --primer FILE.mid --no-primer
 
@@ -12,6 +12,8 @@ The text goes to stdout; which model wrote it, and the seed, to stderr.
 """
 
 import argparse
+import contextlib
+import functools
 import itertools
 import os
 import pathlib
@@ -38,7 +40,12 @@ from write_midi import to_data, write_midi
 PRIMER = 16  # words of a --primer that are read
 NEAR = 10  # words that --near lists
 DEFAULT_LENGTH = {'text': 100, 'music': 500}
-ENDINGS = {'midi': ('.mid', '.midi'), 'wav': ('.wav',), 'plot': ('.png',)}  # of what is composed
+ENDINGS = {  # of what is composed
+    'midi': ('.mid', '.midi'),
+    'audio': ('.wav', '.flac', '.ogg', '.mp3'),
+    'wav': ('.wav',),
+    'plot': ('.png',),
+}
 
 
 # fmt: off
@@ -62,7 +69,11 @@ def options():
 
     option = parser.add_argument_group('music').add_argument
     option('--midi', metavar='FILE', help='compose, and write the music to this .mid')
+    option('--audio', metavar='FILE', help='compose, and write the sound to this .wav, .flac, .ogg '
+           'or .mp3')
     option('--wav', metavar='FILE', help='compose, and write the sound to this .wav')
+    option('--soundfont', metavar='FILE', help='instruments of the sound, an .sf2 (default: '
+           'TimGM6mb.sf2, a small one)')
     option('--plot', metavar='FILE', help='compose, and draw a piano roll: a .png')
     option('--primer', metavar='FILE', help=f'begin with the first {PRIMER} words of this .mid')
     option('--no-primer', action='store_true', help='leave the primer out of the result')
@@ -95,7 +106,7 @@ def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = options()
     args = parser.parse_args(argv)
-    kind = 'music' if args.midi or args.wav or args.plot else 'text'
+    kind = 'music' if any(getattr(args, option) for option in ENDINGS) else 'text'
     check(parser, args, kind)
     path = choose_checkpoint(args.model, args.best, kind)
     saved = checkpoint.load(path)
@@ -105,7 +116,9 @@ def main(argv=None):
     vocabulary = saved.vocabulary
     if saved.kind != kind:
         advice = (
-            'leave out --midi, --wav and --plot' if kind == 'music' else '--midi out.mid composes'
+            'leave out --midi, --audio, --wav and --plot'
+            if kind == 'music'
+            else '--midi out.mid composes'
         )
         refuse(f'{path} is a model of {saved.kind}, not of {kind}: {advice}')
     if EOS not in vocabulary:
@@ -193,14 +206,28 @@ def draw(logits, temperature, top_k, top_p, rng):
 
 
 def sample(saved, length=60, seed=0):
-    """A text (str) of so many words that a trained model (Checkpoint) writes from a line begin."""
+    """The words (list of str) that a trained model (Checkpoint) writes from a line begin.
+
+    None, so many, or fewer if its weights are too large: training finds that out by itself.
+    """
     start, forbidden = encode([EOS], saved.vocabulary), ids_of(UNK, saved)
     rng = numpy.random.RandomState(seed)
     drawn = generate(saved.model.copy(), start, length, forbidden=forbidden, rng=rng)
-    try:
-        return ''.join(written([], (saved.vocabulary[i] for (i,) in drawn), saved.tokenizer))
-    except FloatingPointError as error:  # training goes on, and finds it out by itself
-        return f'nothing: {error}\n'
+    with contextlib.suppress(FloatingPointError):
+        return [saved.vocabulary[i] for (i,) in drawn]
+    return []
+
+
+def readable(words, saved):
+    """Words as a person reads them (str): a text, or the notes of a piece, A4 1/8, C5 1/4."""
+    if saved.kind == 'text':
+        return ''.join(written([], words, saved.tokenizer))
+    from support import sound  # late: see save_music
+
+    pieces = [[*piece] for end, piece in itertools.groupby(words, EOS.__eq__) if not end]
+    setup = Setup.from_dict(saved.setup)
+    lines = (sound.line_of(to_data(piece, setup)) for piece in pieces)
+    return ''.join(f'{line}\n' for line in lines if line)
 
 
 def ids_of(word, saved):
@@ -245,7 +272,7 @@ def save_text(start, texts, tokenizer, args):
 
 
 def save_music(start, texts, setup, args):
-    """Writes pieces (lists of words), each after the words `start`, as --midi, --wav and --plot.
+    """Writes pieces (lists of words), each after the words `start`, to the files of ENDINGS.
 
     A piece ends at its first EOS. Returns the exit code: 1 if there is a piece without a note,
     which is left out.
@@ -266,8 +293,11 @@ def save_music(start, texts, setup, args):
             f'the model ended piece {n} before its first note; '
             'try another --seed or a larger --length',
         )
-    writers = ((args.midi, write_midi), (args.wav, sound.write_wav), (args.plot, sound.write_png))
-    for name, write in writers:
+    write_audio = functools.partial(sound.write_audio, soundfont=args.soundfont)
+    writers = {'midi': write_midi, 'audio': write_audio, 'wav': write_audio}
+    writers['plot'] = sound.write_png
+    for option, write in writers.items():
+        name = getattr(args, option)
         for n, (data, path) in enumerate(zip(pieces, numbered(name, len(pieces))), 1):
             if name and n not in silent:
                 write(data, path)
@@ -326,17 +356,25 @@ def check(parser, args, kind):
         parser.error('--no-primer without --primer')
     if args.bpm is not None and not outputs:
         parser.error('--bpm is for music')
+    if args.soundfont and not (args.audio or args.wav):
+        parser.error('--soundfont is for the sound: --audio out.mp3 or --wav out.wav')
+    if args.soundfont and not os.path.isfile(args.soundfont):
+        parser.error(f'--soundfont {args.soundfont!r}: no such file')
     for option, name in outputs.items():
         path = pathlib.Path(name)
         if not path.name or path.is_dir():
             parser.error(f'--{option} {name!r} is not the name of a file')
-        if path.suffix and path.suffix.lower() not in ENDINGS[option]:
-            parser.error(f'--{option} {name!r}: its name should end in {ENDINGS[option][0]}')
+        unclear = path.suffix or option == 'audio'
+        if unclear and path.suffix.lower() not in ENDINGS[option]:
+            endings = ' or '.join(ENDINGS[option])
+            parser.error(f'--{option} {name!r}: its name should end in {endings}')
         if not path.parent.is_dir():
             parser.error(f'--{option} {name!r}: there is no folder {path.parent}')
-    files = [os.path.realpath(name) for name in (*outputs.values(), args.primer) if name]
+    names = (*outputs.values(), args.primer, args.soundfont)
+    files = [os.path.realpath(name) for name in names if name]
     if len(set(files)) < len(files):
-        parser.error('--midi, --wav, --plot and --primer: each needs a file of its own')
+        options = '--midi, --audio, --wav, --plot, --primer and --soundfont'
+        parser.error(f'{options}: each needs a file of its own')
 
 
 def refuse(message):

@@ -35,7 +35,7 @@ from support import modern_chainer  # noqa: F401  prepares chainer's import
 import chainer
 import numpy
 
-from generate import sample
+from generate import readable, sample
 from read_midi import EVENTS, track_option
 from rnn import CELLS, RNN
 from support import checkpoint, data, evaluation, fused, parallel, run
@@ -385,7 +385,10 @@ def end_part(trained, learned, optimizer, progress, done, args, comm):
             progress.say(f'no better validation: the learning rate is {args.lr:.3g} now')
     progress.show(entry, args.level)
     if args.sample_every and number % args.sample_every == 0:
-        text = sample(trained, seed=number)
+        words = sample(trained, seed=number)
+        if trained.kind == 'music':
+            entry['sample'] = ' '.join(words)  # people are shown notes, see readable
+        text = readable(words, trained)
         progress.say(f'--- after epoch {epoch:.6g} it writes ---\n{text}---')
     return entry
 

@@ -149,7 +149,10 @@ def read_log(path, updates):
     with contextlib.suppress(KeyError, OSError, RecursionError, TypeError, ValueError):
         for line in path.read_text(encoding='utf-8').splitlines():
             entry = json.loads(line)
-            if entry['iteration'] > updates or {*map(type, entry.values())} - {int, float}:
+            if entry['iteration'] > updates or any(
+                type(value) not in ((str,) if name == 'sample' else (int, float))
+                for name, value in entry.items()
+            ):
                 break
             entries.append(entry)
     return entries

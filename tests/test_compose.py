@@ -9,6 +9,7 @@ import wave
 import mido
 import numpy
 import pytest
+import soundfile
 
 from support import checkpoint, data
 import generate
@@ -45,6 +46,26 @@ def composer(tune):
     """The folder of a run on tune.mid that has learnt how rare an end is."""
     assert train.main(['--midi', 'tune.mid', *RUN, '--epoch', '3', '--lr', '0.02']) == 0
     return tune.parent / 'result' / 'tune'
+
+
+def test_samples_are_notes_and_the_log_has_their_words(tune, folder, capsys):
+    train.main(['--midi', 'tune.mid', *RUN, '--epoch', '4', '--lr', '0.02', '--sample-every', '2'])
+    out = capsys.readouterr().out
+    shown = re.findall('it writes ---\\n(.*?)---$', out, re.M | re.S)
+    assert len(shown) == 2
+    for sample in shown:
+        names = re.findall('[A-G]#?[0-9]', sample)
+        assert names and sample.count('\n') <= 10 and not re.search('[0-9a-f]{2}_[89]', sample)
+    assert train.main(['--resume', 'result/tune', '--epoch', '6']) == 0  # and it outlives that
+    lines = (folder / 'result/tune/log.jsonl').read_text().splitlines()
+    log = [json.loads(line) for line in lines]
+    samples = [entry.get('sample') for entry in log]
+    assert [sample is None for sample in samples] == [True, False, True, False, True, False]
+    words = samples[3].split()
+    keys = [
+        music.pitch_name(int(word[-4:-2], 16)) for word in words if re.search('_90_..[^0]', word)
+    ]
+    assert set(re.findall('[A-G]#?[0-9]', shown[1])) <= set(keys)
 
 
 def words_in(path):
@@ -359,6 +380,9 @@ def test_num_wav_and_plot(composer, folder, capsys):
         with wave.open(f'out-{n}.wav') as file:
             assert file.getnframes() > 0
     assert capsys.readouterr().out == ''
+    assert generate.main(['--audio', 'a.mp3', '--length', '20', '--start', 'C4']) == 0
+    assert soundfile.info('a.mp3').format == 'MP3' and soundfile.info('a.mp3').duration > 1
+    (folder / 'a.mp3').unlink()
     assert generate.main(['--wav', 'only.wav', '--length', '20', '--start', 'C4']) == 0
     assert sorted(path.name for path in folder.iterdir() if path.is_file()) == sorted(
         [
@@ -427,6 +451,11 @@ def test_no_model_of_the_kind(composer, failed):
         (['--midi', 'a', '--wav', './a'], 2, 'file of its own'),
         (['--midi', 'out.wav'], 2, 'end in .mid'),
         (['--wav', 'a.mp3'], 2, 'end in .wav'),
+        (['--audio', 'a.aac'], 2, '.wav or .flac or .ogg or .mp3'),
+        (['--audio', 'a'], 2, '.mp3'),
+        (['--audio', './a.wav', '--wav', 'a.wav'], 2, 'file of its own'),
+        (['--audio', 'a.mp3', '--soundfont', 'absent.sf2'], 2, 'absent.sf2'),
+        (['--midi', 'out.mid', '--soundfont', 'a.sf2'], 2, '--audio'),
         (['--plot', 'out.pdf'], 2, 'end in .png'),
         (['--midi', 'tune.mid', '--primer', 'tune.mid'], 2, 'file of its own'),
     ],
