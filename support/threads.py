@@ -1,0 +1,82 @@
+"""Work for several threads. NumPy lets go of the interpreter while it computes.
+
+Each thread computes its matrix products itself: the threads of BLAS, which spin while they wait,
+are in the way of others, and two products side by side are faster than one on two cores.
+"""
+
+import concurrent.futures
+import functools
+import os
+
+import threadpoolctl
+
+
+@functools.cache
+def blas():
+    """The BLAS that NumPy computes with, as threadpoolctl sees it."""
+    return threadpoolctl.ThreadpoolController().select(user_api='blas')
+
+
+@functools.cache
+def pool():
+    """(number of threads, their executor): as many as BLAS would take."""
+    counts = [library.num_threads for library in blas().lib_controllers] or [os.cpu_count()]
+    count = max(count or 1 for count in counts)
+    return count, concurrent.futures.ThreadPoolExecutor(count)
+
+
+def share_cores(processes):
+    """Leaves room for as many processes (int) on this machine; to be called first of all."""
+    for library in blas().lib_controllers:
+        library.set_num_threads(max(1, min(library.num_threads, os.cpu_count() // processes)))
+
+
+def one_blas_thread(function):
+    """Decorator: inside, a matrix product is computed by the thread that asks for it."""
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        pool()  # before: it asks how many threads there would be
+        with blas().limit(limits=1, user_api='blas'):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def submit(function, *args, after=()):
+    """The future of function(*args), which a thread calls once the futures `after` are done.
+
+    Work begins in the order in which it was submitted. So those that it waits for never wait
+    for it. An error in one of them is an error of this one, too.
+    """
+
+    def work():
+        for future in after:
+            future.result()
+        return function(*args)
+
+    return pool()[1].submit(work)
+
+
+def results(futures):
+    """What the futures return (list). After an error, raised here, none of them goes on."""
+    try:
+        return [future.result() for future in futures]
+    finally:
+        for future in futures:
+            future.cancel()
+        concurrent.futures.wait(futures)
+
+
+def shares(size, least=1, count=None):
+    """Slices that make up range(size): `count`, or one a thread; fewer if less than `least` each."""
+    count = max(1, min(count or pool()[0], size // least))
+    ends = [size * i // count for i in range(count + 1)]
+    return [slice(*pair) for pair in zip(ends, ends[1:])]
+
+
+def parallel(function, parts):
+    """[function(part) for part in parts], side by side; a single one in this thread."""
+    if len(parts) == 1:
+        return [function(parts[0])]
+    return results([submit(function, part) for part in parts])
