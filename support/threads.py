@@ -1,7 +1,7 @@
-"""Work for several threads. NumPy lets go of the interpreter while it computes.
+"""Work for several threads; NumPy lets go of the interpreter while it computes.
 
-Each thread computes its matrix products itself: the threads of BLAS, which spin while they wait,
-are in the way of others, and two products side by side are faster than one on two cores.
+Each thread computes its own matrix products: BLAS's threads spin while they wait, in the way of
+others, and two products side by side are faster than one on two cores.
 """
 
 import concurrent.futures
@@ -44,10 +44,9 @@ def one_blas_thread(function):
 
 
 def submit(function, *args, after=()):
-    """The future of function(*args), which a thread calls once the futures `after` are done.
+    """The future of function(*args), which waits for the futures `after` and raises their errors.
 
-    Work begins in the order in which it was submitted. So those that it waits for never wait
-    for it. An error in one of them is an error of this one, too.
+    Work begins in the order of submission, so what is waited for has begun.
     """
 
     def work():
@@ -69,7 +68,7 @@ def results(futures):
 
 
 def shares(size, least=1, count=None):
-    """Slices that make up range(size): `count`, or one a thread; fewer if less than `least` each."""
+    """`count` slices of range(size), or one a thread; fewer if they had less than `least`."""
     count = max(1, min(count or pool()[0], size // least))
     ends = [size * i // count for i in range(count + 1)]
     return [slice(*pair) for pair in zip(ends, ends[1:])]
