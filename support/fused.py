@@ -16,10 +16,9 @@ https://arxiv.org/abs/1604.01946). Time goes to the right:
     words     what l1_x makes of each different word, computed once
 
 A box begins when those before it, left and below, are done. So a thread works on layer 2 while
-another is a box ahead in layer 1. The way back is the same with all arrows reversed; then come the
-gradients of the weights, a large product for each gate. Only where threads outnumber layers are
-the streams dealt out, too: with ten streams a product takes as long as with twenty, for it reads
-the same weights.
+another is a box ahead in layer 1. Where there are enough streams for it, each box is a part of
+them only. The way back is the same with all arrows reversed; then come the gradients of the
+weights, a large product for each gate.
 
 One thread at a time may call this module. Gradients of gradients are not supported. The number
 of threads decides how sums are rounded.
@@ -37,15 +36,14 @@ from chainer.backends import cuda
 from chainer.optimizers import adam
 
 from support import fused_gpu
-from support.threads import one_blas_thread, parallel, pool, results, share_cores, shares, submit
+from support.threads import one_blas_thread, parallel, results, share_cores, shares, submit
 
 __all__ = ['Adam', 'dropout_mask', 'forward', 'share_cores']
 
 STEPS = 5  # of a box; with more its product is faster, with fewer the next layer begins earlier
-LEAST_STREAMS = 8  # of a box
+LEAST_STREAMS = 16  # of a box; with ten a product takes as long as with twenty: it reads all of W
 LOGITS = 1 << 23  # that are held at a time, 32 MiB
-SOFTMAX_ROWS = 64  # rows of logits that are turned into a softmax while in the cache
-ADAM_PIECE = 1 << 18  # numbers: few calls, for threads wait for each other between any two
+ADAM_PIECE = 1 << 17  # numbers: few calls, for threads wait for each other between any two
 SIGMOID = numpy.array([1, 0.5, 0.5, 0.5], 'f')[:, None, None]  # sigmoid(x) = tanh(x/2) / 2 + 1/2
 
 new = functools.partial(numpy.empty, dtype='f')
@@ -141,7 +139,7 @@ class Window(chainer.FunctionNode):
         T, B = self.x.shape
         layers = range(len(self.layers))[::direction]
         steps = [slice(start, min(start + STEPS, T)) for start in range(0, T, STEPS)][::direction]
-        streams = shares(B, LEAST_STREAMS, -(-pool()[0] // len(layers)))
+        streams = shares(B, LEAST_STREAMS)
         done = {}
         for i, j in sorted(itertools.product(range(len(layers)), range(len(steps))), key=sum):
             for s, part in enumerate(streams):
@@ -153,10 +151,10 @@ class Window(chainer.FunctionNode):
     def backward(self, indexes, grad_outputs):
         g, *grads = (None if g is None else g.array for g in grad_outputs)
         gh, *output_grads = self.grads
-        if g is None or g != 1:
+        if not isinstance(g, numpy.ndarray) or g != 1:  # asking a GPU would mean to wait for it
             gh, *output_grads = (grad * (0 if g is None else g) for grad in self.grads)
-        xp, zero = backend.get_array_module(gh), self.layers[0].cs[0] * 0
-        grads = [zero.copy() if grad is None else grad.copy() for grad in grads]
+        xp, state = backend.get_array_module(gh), self.layers[0].cs[0]
+        grads = [xp.zeros_like(state) if grad is None else grad.copy() for grad in grads]
         for i, layer in enumerate(self.layers):
             layer.gc, layer.gh_last = grads[2 * i : 2 * i + 2]
         grads = (self.backward_cpu if xp is numpy else self.backward_gpu)(gh)
@@ -341,16 +339,11 @@ def softmax_of_rows(rows, h, W, b, t, logits, B, grads):
         """Of logits less the largest of this part; where that stood, what it was, their sum."""
         y = logits[len(t) * part.start : len(t) * part.stop].reshape(len(t), -1)
         xp.matmul(h, W[part].T, out=y)
-        best, (largest, total) = xp.empty(len(t), 'l'), xp.empty((2, len(t)), 'f')
-        step = SOFTMAX_ROWS if xp is numpy else len(t)
-        for some in (slice(low, low + step) for low in range(0, len(t), step)):
-            z = y[some]
-            z += b[part]
-            best[some], largest[some] = z.argmax(axis=1), z.max(axis=1)
-            z -= largest[some, None]
-            xp.exp(z, out=z)
-            total[some] = z.sum(axis=1)
-        return y, best + part.start, largest, total
+        y += b[part]
+        best, largest = y.argmax(axis=1), y.max(axis=1)
+        y -= largest[:, None]
+        xp.exp(y, out=y)
+        return y, best + part.start, largest, y.sum(axis=1)
 
     ys, *others = zip(*parallel(exponentials, columns))
     best, largest, total = (xp.stack(arrays) for arrays in others)
@@ -362,7 +355,9 @@ def softmax_of_rows(rows, h, W, b, t, logits, B, grads):
 
     def gradients(i):
         part, y, factor, (_, gW, gb) = columns[i], ys[i], factors[i], grads
-        own = xp.flatnonzero((part.start <= t) & (t < part.stop))
+        own = xp.arange(len(t))
+        if len(columns) > 1:
+            own = own[(part.start <= t) & (t < part.stop)]
         y[own, t[own] - part.start] -= 1 / factor[own]  # factor * y is softmax minus one-hot
         factor /= B
         if rows.start:
@@ -386,9 +381,6 @@ class Adam(chainer.optimizers.Adam):
 
     Of its hyperparameters, alpha, beta1, beta2 and eps.
     """
-
-    def __init__(self, alpha=0.001):
-        super().__init__(alpha)
 
     def create_update_rule(self):
         return AdamRule(self.hyperparam)

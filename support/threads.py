@@ -67,9 +67,9 @@ def results(futures):
         concurrent.futures.wait(futures)
 
 
-def shares(size, least=1, count=None):
-    """`count` slices of range(size), or one a thread; fewer if they had less than `least`."""
-    count = max(1, min(count or pool()[0], size // least))
+def shares(size, least=1):
+    """Slices that make up range(size), one for each thread; fewer if they had less than `least`."""
+    count = max(1, min(pool()[0], size // least))
     ends = [size * i // count for i in range(count + 1)]
     return [slice(*pair) for pair in zip(ends, ends[1:])]
 

@@ -158,8 +158,7 @@ def use_threads(monkeypatch):
 
         def use(n):
             executor = stack.enter_context(concurrent.futures.ThreadPoolExecutor(n))
-            for module in (threads, fused):
-                monkeypatch.setattr(module, 'pool', lambda: (n, executor))
+            monkeypatch.setattr(threads, 'pool', lambda: (n, executor))
 
         yield use
 
@@ -190,7 +189,7 @@ def test_threads_change_nothing(use_threads, n_layers):
 
 def test_slices_change_nothing(monkeypatch):
     expected = gradients()
-    for name, value in (('LOGITS', 70 * 100), ('SOFTMAX_ROWS', 3), ('STEPS', 2)):
+    for name, value in (('LOGITS', 70 * 100), ('STEPS', 2), ('LEAST_STREAMS', 3)):
         monkeypatch.setattr(fused, name, value)
     for name, value in gradients().items():
         numpy.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
