@@ -16,9 +16,9 @@ https://arxiv.org/abs/1604.01946). Time goes to the right:
     words     what l1_x makes of each different word, computed once
 
 A box begins when those before it, left and below, are done. So a thread works on layer 2 while
-another is a box ahead in layer 1. Where there are enough streams for it, each box is a part of
-them only. The way back is the same with all arrows reversed; then come the gradients of the
-weights, a large product for each gate.
+another is a box ahead in layer 1. If there are streams enough for all threads, each has its own
+instead and waits for nobody. The way back is the same with all arrows reversed; then come the
+gradients of the weights, a large product for each gate.
 
 One thread at a time may call this module. Gradients of gradients are not supported. The number
 of threads decides how sums are rounded.
@@ -36,7 +36,7 @@ from chainer.backends import cuda
 from chainer.optimizers import adam
 
 from support import fused_gpu
-from support.threads import one_blas_thread, parallel, results, share_cores, shares, submit
+from support.threads import one_blas_thread, parallel, pool, results, share_cores, shares, submit
 
 __all__ = ['Adam', 'dropout_mask', 'forward', 'share_cores']
 
@@ -126,7 +126,7 @@ class Window(chainer.FunctionNode):
                 z = projected[self.index[steps, streams]]
             self.layers[k].forward(steps, streams, z)
 
-        results(self.boxes(box, 1))
+        self.run(box, 1)
 
     def forward_gpu(self, E, layers):
         h, self.layers = E[self.x], []
@@ -134,18 +134,21 @@ class Window(chainer.FunctionNode):
             self.layers.append(fused_gpu.Layer(h, *arrays))
             h = self.layers[-1].hs[1:]
 
-    def boxes(self, function, direction):
-        """Futures of function(layer's number, steps, streams) for all boxes, backwards with -1."""
+    def run(self, box, direction):
+        """Calls box(layer's number, steps, streams) for all boxes, backwards if direction is -1."""
         T, B = self.x.shape
         layers = range(len(self.layers))[::direction]
         steps = [slice(start, min(start + STEPS, T)) for start in range(0, T, STEPS)][::direction]
         streams = shares(B, LEAST_STREAMS)
+        order = sorted(itertools.product(range(len(layers)), range(len(steps))), key=sum)
+        if len(streams) == pool()[0]:  # each thread has its own: nobody waits
+            parallel(lambda part: [box(layers[i], steps[j], part) for i, j in order], streams)
+            return
         done = {}
-        for i, j in sorted(itertools.product(range(len(layers)), range(len(steps))), key=sum):
-            for s, part in enumerate(streams):
-                before = [done[key] for key in ((i - 1, j, s), (i, j - 1, s)) if key in done]
-                done[i, j, s] = submit(function, layers[i], steps[j], part, after=before)
-        return list(done.values())
+        for (i, j), (s, part) in itertools.product(order, enumerate(streams)):
+            before = [done[key] for key in ((i - 1, j, s), (i, j - 1, s)) if key in done]
+            done[i, j, s] = submit(box, layers[i], steps[j], part, after=before)
+        results(done.values())
 
     @one_blas_thread
     def backward(self, indexes, grad_outputs):
@@ -169,7 +172,7 @@ class Window(chainer.FunctionNode):
 
         n = gh.shape[2]
         self.layers[-1].gh = gh
-        results(self.boxes(box, -1))
+        self.run(box, -1)
         order = numpy.argsort(self.index, axis=None, kind='stable')
         gz_words = new((len(self.words), 4, n))
 

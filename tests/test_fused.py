@@ -158,7 +158,8 @@ def use_threads(monkeypatch):
 
         def use(n):
             executor = stack.enter_context(concurrent.futures.ThreadPoolExecutor(n))
-            monkeypatch.setattr(threads, 'pool', lambda: (n, executor))
+            for module in (threads, fused):
+                monkeypatch.setattr(module, 'pool', lambda: (n, executor))
 
         yield use
 
