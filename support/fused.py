@@ -17,8 +17,8 @@ https://arxiv.org/abs/1604.01946). Time goes to the right:
 
 A box begins when those before it, left and below, are done. So a thread works on layer 2 while
 another is a box ahead in layer 1. If there are streams enough for all threads, each has its own
-instead and waits for nobody. The way back is the same with all arrows reversed; then come the
-gradients of the weights, a large product for each gate.
+instead: all steps of layer 1, then of layer 2, and it waits for nobody. The way back is the same
+with all arrows reversed; then come the gradients of the weights, a large product for each gate.
 
 One thread at a time may call this module. Gradients of gradients are not supported. The number
 of threads decides how sums are rounded.
@@ -138,12 +138,12 @@ class Window(chainer.FunctionNode):
         """Calls box(layer's number, steps, streams) for all boxes, backwards if direction is -1."""
         T, B = self.x.shape
         layers = range(len(self.layers))[::direction]
-        steps = [slice(start, min(start + STEPS, T)) for start in range(0, T, STEPS)][::direction]
         streams = shares(B, LEAST_STREAMS)
-        order = sorted(itertools.product(range(len(layers)), range(len(steps))), key=sum)
         if len(streams) == pool()[0]:  # each thread has its own: nobody waits
-            parallel(lambda part: [box(layers[i], steps[j], part) for i, j in order], streams)
+            parallel(lambda part: [box(k, slice(0, T), part) for k in layers], streams)
             return
+        steps = [slice(start, min(start + STEPS, T)) for start in range(0, T, STEPS)][::direction]
+        order = sorted(itertools.product(range(len(layers)), range(len(steps))), key=sum)
         done = {}
         for (i, j), (s, part) in itertools.product(order, enumerate(streams)):
             before = [done[key] for key in ((i - 1, j, s), (i, j - 1, s)) if key in done]
