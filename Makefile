@@ -30,7 +30,8 @@ test-slow: $(INSTALLED)-tests
 	$(BIN)/python tests/mutations.py checkpoint 10000
 
 bench: $(INSTALLED)-bench
-	$(BIN)/python bench/speed.py $(if $(GPU),--gpu $(GPU)) $(if $(MIDI),--midi $(MIDI)) --out bench/results/$(if $(GPU),gpu,cpu).json
+	$(BIN)/python bench/speed.py $(if $(GPU),--gpu $(GPU)) $(if $(MIDI),--midi $(MIDI)) $(if $(ISA),--isa $(ISA)) \
+		--out bench/results/$(if $(GPU),gpu,cpu)$(if $(ISA),-$(ISA)).json
 
 $(INSTALLED): requirements.txt requirements/cpu.txt
 	$(PYTHON) -m venv --clear .venv
