@@ -3,12 +3,7 @@
     python train.py --corpus holmes.txt
     python train.py --gpu 0 --corpus holmes.txt
     python train.py --corpus https://www.aozora.gr.jp/cards/000009/files/55881_ruby_50043.zip
-    python train.py --corpus holmes.txt --resume --epoch 80
     python train.py --midi track1.mid
-    python train.py --midi FOLDER --transpose -5 6
-    python train.py --corpus hello.txt --level char --cell rnn --layer 1 --dropout 0
-    python train.py --corpus train.txt --valid valid.txt --test test.txt --lr-decay 0.5
-    python train.py --corpus FOLDER more.txt --vocab-size 20000
     mpiexec -n 4 python train.py --mpi --corpus holmes.txt
 
 How a text becomes mini-batches, with batchsize 3 and bproplen 4 for instance:
@@ -45,9 +40,8 @@ from support.progress import Progress
 from support.source import CorpusError
 from support.terminal import number
 
-# What makes a run what it is: it cannot change when the run goes on (--resume). Perplexities
-# are the best ones of validation on the article's book, 60,746 words, with --stepwise; other
-# random numbers give others, by some units.
+# What makes a run what it is, and cannot change when it goes on (--resume). Perplexities: the best
+# of validation on the article's book, with --stepwise; other random numbers differ by some units.
 RUN = {
     'unit': 256,  # Perplexity 280; with 128 it is 297.
     'layer': 2,  # The article's; it wished for more.
@@ -92,6 +86,9 @@ OPTIMIZERS = {  # With the name of their learning rate and a good value of it.
     'sgd': (chainer.optimizers.SGD, 'lr', 1.0),  # Zaremba et al. 2014, and Chainer's ptb example.
 }
 
+AT_LEAST_0, COUNT = number(int, 0), number(int, 1)
+SIZE, SHARE = number(float, 0), number(float, 0, 1)
+
 
 # fmt: off
 def options():
@@ -122,19 +119,16 @@ def data_options(option):
     option('--midi', 'music: .mid files, folders or .zip files of them, or http(s) addresses; bare '
            'names are also looked up in data/', metavar='SOURCE', nargs='+')
     option('--level', 'what a word is: a word or a character', choices=('word', 'char'))
-    option('--tokenizer', 'what cuts words: mecab, for Japanese, or space (default: by the text)',
-           choices=('mecab', 'space'))
+    option('--tokenizer', 'what cuts words (default: by the text)', choices=('mecab', 'space'))
     option('--encoding', 'encoding of the text (default: UTF-8, Shift_JIS, EUC-JP or ISO-2022-JP)')
-    option('--errors', 'bytes that are no text: strict refuses them, replace reads \ufffd',
-           choices=('strict', 'replace'))
-    option('--min-count', 'rarer words become <unk>; 2 or 3 for a large text', number(int, 1), 'N')
+    option('--errors', 'what bad bytes do: stop, or become \ufffd', choices=('strict', 'replace'))
+    option('--min-count', 'rarer words become <unk>; 2 or 3 for a large text', COUNT, 'N')
     option('--vocab-size', 'only the N most frequent words are kept, others become <unk>; 0 keeps '
-           'all; 20000 for a library', number(int, 0), 'N')
+           'all; 20000 for a library', AT_LEAST_0, 'N')
     option('--track', 'track of each MIDI file, counted from 0, or all, merged (default: the one '
            'with most notes, percussion not counted)', track_option, 'N')
-    option('--channel', 'one channel only, 1 to 16; 10 is percussion (default: the one with most '
-           'notes in the track, percussion not counted; of merged tracks all)',
-           number(int, 1, 16), 'N')
+    option('--channel', 'one channel, 1 to 16; 10 is percussion (default: the one with most notes '
+           'in the track, percussion not counted; of all tracks all)', number(int, 1, 16), 'N')
     option('--events', 'what becomes a word: notes, or performance, which also has programs, '
            'controllers, pedals, pitch bends and changes of tempo', choices=tuple(EVENTS))
     option('--grid', 'for recordings: round times to N steps of a quarter, and velocities to eight '
@@ -142,42 +136,31 @@ def data_options(option):
     option('--transpose', 'learn music also transposed by A to B semitones; an epoch takes as many '
            'times longer', number(int, -127, 127), ('A', 'B'), nargs=2)
     option('--val-frac', 'last part, kept for validation', number(float, 0, 0.9), 'F')
-    option('--valid', 'text or music for validation, instead of the last part', metavar='SOURCE',
-           nargs='+')
+    option('--valid', 'what to validate on instead of the last part', metavar='SOURCE', nargs='+')
     option('--test', 'text or music to test the trained model on: prints loss, perplexity and bits '
            'per character; --resume only tests if all epochs are done', metavar='SOURCE', nargs='+')
 
 
 def training_options(network, option, start):
-    network('--unit', 'width of the embedding and of all layers; 128 for speed, 512 for a whole '
-            'shelf', number(int, 1), 'N', ['-u'])
+    network('--unit', 'width of all layers; 128 is fast, 512 learns a shelf', COUNT, 'N', ['-u'])
     network('--layer', 'recurrent layers', number(int, 1, 99), 'N')
-    network('--cell', 'LSTMs or, in the slow loop, GRUs or the plain h = tanh(W_hh h + W_xh x)',
-            choices=CELLS)
-    option('--epoch', 'times to read the text', number(int, 1), 'N', ['-e'])
-    option('--batchsize', 'mini-batch: parallel streams; more are faster, fewer learn more in an '
-           'epoch', number(int, 1), 'B', ['-b'])
-    option('--bproplen', 'words of a window: how far errors flow back (truncated BPTT); 50 to 100 '
-           'for characters', number(int, 1), 'T', ['-l'])
-    option('--dropout', 'share of the projections left out; 0.2 for the best validation, 0 for a '
-           'few lines', number(float, 0, 0.99), 'P')
-    option('--gradclip', 'gradient clipping: largest norm; 0: none', number(float, 0), 'N', ['-c'])
+    network('--cell', 'LSTMs, GRUs or the plain h = tanh(W_hh h + W_xh x)', choices=CELLS)
+    option('--epoch', 'times to read the text', COUNT, 'N', ['-e'])
+    option('--batchsize', 'streams: more are faster, fewer learn more', COUNT, 'B', ['-b'])
+    option('--bproplen', 'window: words of truncated BPTT; 50 for characters', COUNT, 'T', ['-l'])
+    option('--dropout', 'share left out; 0.2 validates best', number(float, 0, 0.99), 'P')
+    option('--gradclip', 'gradient clipping: largest norm; 0: none', SIZE, 'N', ['-c'])
     option('--optimizer', 'what makes an update of the gradients', choices=OPTIMIZERS)
-    option('--lr', 'learning rate; 0.001 if the loss jumps (default: 0.002; of sgd 1)',
-           number(float, 0), 'A')
-    option('--lr-decay', 'factor of the learning rate after an epoch without better validation; '
-           '0.5 is usual', number(float, 0, 1), 'F')
-    option('--weight-decay', 'share of the weights that an update takes away, times the learning '
-           'rate', number(float, 0), 'R')
-    option('--patience', 'stop after N epochs without better validation; 0: never',
-           number(int, 0), 'N')
+    option('--lr', 'learning rate (default: 0.002; of sgd 1)', SIZE, 'A')
+    option('--lr-decay', 'factor of --lr after a worse epoch; 0.5 is usual', SHARE, 'F')
+    option('--weight-decay', 'share of the weights an update takes, times --lr', SIZE, 'R')
+    option('--patience', 'stop after N epochs without better validation; 0: never', AT_LEAST_0, 'N')
     option('--stepwise', "the article's loop, word by word: the same network, two to four times as "
            'slow', action=argparse.BooleanOptionalAction)
     option('--seed', 'same seed, same machine, same result', number(int, 0, 2**32 - 1), 'N')
     start('--gpu', 'GPU to use, 0 for the first; -1: the CPU', int, 'ID')
     start('--mpi', 'train in all processes that mpiexec has started', action='store_true')
-    start('--sample-every', 'epochs (of a library: million words) between samples; 0: none',
-          number(int, 0), 'N')
+    start('--sample-every', 'epochs, or million words, between samples; 0: none', AT_LEAST_0, 'N')
     start('--out', 'where the run is kept (default: result/NAME)', metavar='FOLDER', short=['-o'])
     start('--resume', 'go on with a run: its folder or last.npz (default: that of --out or '
           '--corpus, else the newest)', metavar='PATH', short=['-r'], nargs='?', const='')

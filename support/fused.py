@@ -43,6 +43,7 @@ __all__ = ['Adam', 'dropout_mask', 'forward', 'share_cores']
 STEPS = 5  # of a box; with more its product is faster, with fewer the next layer begins earlier
 LEAST_STREAMS = 16  # of a box; with ten a product takes as long as with twenty: it reads all of W
 LOGITS = 1 << 23  # that are held at a time, 32 MiB
+ROWS = 64  # of logits that are turned into a softmax while they are in the cache
 ADAM_PIECE = 1 << 17  # numbers: few calls, for threads wait for each other between any two
 SIGMOID = numpy.array([1, 0.5, 0.5, 0.5], 'f')[:, None, None]  # sigmoid(x) = tanh(x/2) / 2 + 1/2
 
@@ -342,11 +343,19 @@ def softmax_of_rows(rows, h, W, b, t, logits, B, grads):
         """Of logits less the largest of this part; where that stood, what it was, their sum."""
         y = logits[len(t) * part.start : len(t) * part.stop].reshape(len(t), -1)
         xp.matmul(h, W[part].T, out=y)
-        y += b[part]
-        best, largest = y.argmax(axis=1), y.max(axis=1)
-        y -= largest[:, None]
-        xp.exp(y, out=y)
-        return y, best + part.start, largest, y.sum(axis=1)
+        best, largest, total = xp.empty(len(t), 'l'), xp.empty(len(t), 'f'), xp.empty(len(t), 'f')
+        for start in range(
+            0, len(t), ROWS if xp is numpy else len(t)
+        ):  # some that stay in the cache
+            some = slice(start, start + ROWS if xp is numpy else len(t))
+            z = y[some]
+            z += b[part]
+            best[some] = z.argmax(axis=1)
+            largest[some] = z[xp.arange(len(z)), best[some]]
+            z -= largest[some, None]
+            xp.exp(z, out=z)
+            total[some] = z.sum(axis=1)
+        return y, best + part.start, largest, total
 
     ys, *others = zip(*parallel(exponentials, columns))
     best, largest, total = (xp.stack(arrays) for arrays in others)

@@ -11,8 +11,9 @@ import dataclasses
 import numpy
 
 from read_midi import resolution, timed
+from support.describe import PERCUSSION
 
-DRUMS = 9  # the channel of percussion, counted from 0
+DRUMS = PERCUSSION - 1  # the channel of percussion, as a status byte counts it, from 0
 
 
 @dataclasses.dataclass(frozen=True)

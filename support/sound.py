@@ -102,9 +102,9 @@ def _render(data, played, soundfont):
 def _for_synthesizer(data, softer):
     """A copy of a piece that the synthesizer plays right, its velocities divided by `softer`.
 
-    It has a second more to fade away. To a synthesizer, a note-off ends all notes of its key. So only the last one of notes that
-    overlap is kept; for the others stands a key pressure, which does nothing. SMPTE frames, which
-    it does not know, become quarters of one second.
+    It has a second more to fade away. To a synthesizer, a note-off ends all notes of its key. So
+    only the last one of notes that overlap is kept; for the others stands a key pressure, which
+    does nothing. SMPTE frames, which it does not know, become quarters of one second.
     """
     header, tempo = data['header'], None
     if resolution(header[12:].hex()) < 0:
