@@ -249,7 +249,7 @@ def test_a_second_signal(small_text, number, code):
         assert files_in(SMALL) == ['.lock', 'log.jsonl'] and entries(SMALL) == []
     else:
         saved = checkpoint.load(SMALL / 'last.npz', training=True)
-        assert saved.training['optimizer/t'] == 2
+        assert saved.training['optimizer/t'] in (1, 2)  # of seven: the signal's window, or the next
 
 
 def test_a_background_job_ignores_ctrl_c(small_text):
@@ -343,7 +343,7 @@ def test_weights_that_are_no_numbers_are_not_saved(failed, small_text, val_frac)
     options = ['--corpus', 'small.txt', *TINY, '--bproplen', 480, '--val-frac', val_frac]
     assert run(train, *options, '--epoch', 1) == 0
     before = (SMALL / 'last.npz').read_bytes()
-    line = failed(1, train, '--resume', '--epoch', 2, '--lr', 1e38)
+    line = failed(1, train, '--resume', '--epoch', 2, '--lr', 1e300)
     assert 'after step 2' in line and '--resume' in line
     assert (SMALL / 'last.npz').read_bytes() == before
     assert [entry['epoch'] for entry in entries(SMALL)] == [1]
