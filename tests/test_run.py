@@ -249,7 +249,7 @@ def test_a_second_signal(small_text, number, code):
         assert files_in(SMALL) == ['.lock', 'log.jsonl'] and entries(SMALL) == []
     else:
         saved = checkpoint.load(SMALL / 'last.npz', training=True)
-        assert saved.training['optimizer/t'] in (1, 2)  # of seven: the signal's window, or the next
+        assert saved.training['optimizer/t'] in (1, 2)  # the signal's window, or the next
 
 
 def test_a_background_job_ignores_ctrl_c(small_text):
