@@ -1,9 +1,9 @@
 # make demo    install into .venv, learn data/holmes.txt and data/track1.mid, write and compose
 # make test    install into .venv, check the style, run the tests
 # make lint    only check the style
-# make test-slow    kill and resume training, feed damaged files to the programs: twenty minutes
+# make test-slow    run the notebook, kill and resume training, feed damaged files: twenty minutes
 # make bench   install PyTorch as well, measure the speed (MIDI=FOLDER of .mid files, GPU=0)
-# make PYTHON=python3.12 ...    with another interpreter (3.10 or newer)
+# make PYTHON=python3.14 ...    with another interpreter (3.10 to 3.14)
 
 PYTHON = python3
 BIN = .venv/bin
@@ -23,13 +23,15 @@ lint: $(INSTALLED)-tests
 	$(BIN)/ruff format --check
 
 test-slow: $(INSTALLED)-tests
+	$(BIN)/python -m pytest -m slow
 	$(BIN)/python tests/kill.py 60
 	$(BIN)/python tests/mutations.py midi 2000000
 	$(BIN)/python tests/mutations.py text 1000000
 	$(BIN)/python tests/mutations.py checkpoint 10000
 
 bench: $(INSTALLED)-bench
-	$(BIN)/python bench/speed.py $(if $(GPU),--gpu $(GPU)) $(if $(MIDI),--midi $(MIDI)) --out bench/results/$(if $(GPU),gpu,cpu).json
+	$(BIN)/python bench/speed.py $(if $(GPU),--gpu $(GPU)) $(if $(MIDI),--midi $(MIDI)) $(if $(ISA),--isa $(ISA)) \
+		--out bench/results/$(if $(GPU),gpu,cpu)$(if $(ISA),-$(ISA)).json
 
 $(INSTALLED): requirements.txt requirements/cpu.txt
 	$(PYTHON) -m venv --clear .venv

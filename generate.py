@@ -4,7 +4,7 @@
     python generate.py --start ホームズ --length 300 --temperature 0.7 --num 3
     python generate.py --model result/holmes --best --seed 1 --out story.txt
     python generate.py --near ホームズ
-    python generate.py --midi out.mid --wav out.wav --plot out.png
+    python generate.py --midi out.mid --audio out.mp3 --plot out.png
     python generate.py --midi out.mid --start C4
     python generate.py --midi out.mid --primer FILE.mid --no-primer
 
@@ -12,9 +12,12 @@ The text goes to stdout; which model wrote it, and the seed, to stderr.
 """
 
 import argparse
+import contextlib
+import functools
 import itertools
 import os
 import pathlib
+import re
 import sys
 
 from support import terminal
@@ -27,17 +30,22 @@ from support import modern_chainer  # prepares chainer's import
 import numpy
 from chainer.backends import cuda
 
-from read_midi import EVENTS, MusicError, Setup, note_counts
+from read_midi import EVENTS, WORD, MusicError, Setup, note_counts
 from support import checkpoint, music
-from support.source import find
 from support.terminal import number
-from support.text import EOS, UNK, detokenize_stream, encode, near_words, tokenize
+from support.text import EOS, UNK, compose, detokenize_stream, encode, is_spaced, near_words
+from support.text import tokenize
 from write_midi import to_data, write_midi
 
 PRIMER = 16  # words of a --primer that are read
 NEAR = 10  # words that --near lists
 DEFAULT_LENGTH = {'text': 100, 'music': 500}
-ENDINGS = {'midi': ('.mid', '.midi'), 'wav': ('.wav',), 'plot': ('.png',)}  # of what is composed
+ENDINGS = {  # of what is composed
+    'midi': ('.mid', '.midi'),
+    'audio': ('.wav', '.flac', '.ogg', '.mp3'),
+    'wav': ('.wav',),
+    'plot': ('.png',),
+}
 
 
 # fmt: off
@@ -61,10 +69,16 @@ def options():
 
     option = parser.add_argument_group('music').add_argument
     option('--midi', metavar='FILE', help='compose, and write the music to this .mid')
+    option('--audio', metavar='FILE', help='compose, and write the sound to this .wav, .flac, .ogg '
+           'or .mp3')
     option('--wav', metavar='FILE', help='compose, and write the sound to this .wav')
+    option('--soundfont', metavar='FILE', help='instruments of the sound, an .sf2 (default: '
+           'TimGM6mb.sf2, a small one)')
     option('--plot', metavar='FILE', help='compose, and draw a piano roll: a .png')
     option('--primer', metavar='FILE', help=f'begin with the first {PRIMER} words of this .mid')
     option('--no-primer', action='store_true', help='leave the primer out of the result')
+    option('--bpm', type=number(float, 4, 1000), metavar='N', help='quarters per minute (default: '
+           'those of the source for most of its length); changes of tempo are left out then')
 
     option = parser.add_argument_group('how words are drawn').add_argument
     option('--temperature', type=number(float, 0), default=1.0, metavar='T', help='below 1 '
@@ -92,16 +106,19 @@ def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = options()
     args = parser.parse_args(argv)
-    kind = 'music' if args.midi or args.wav or args.plot else 'text'
+    kind = 'music' if any(getattr(args, option) for option in ENDINGS) else 'text'
     check(parser, args, kind)
     path = choose_checkpoint(args.model, args.best, kind)
     saved = checkpoint.load(path)
+    refuse_sources(args, saved)
     if args.near is not None:
         return list_near(saved, args)
     vocabulary = saved.vocabulary
     if saved.kind != kind:
         advice = (
-            'leave out --midi, --wav and --plot' if kind == 'music' else '--midi out.mid composes'
+            'leave out --midi, --audio, --wav and --plot'
+            if kind == 'music'
+            else '--midi out.mid composes'
         )
         refuse(f'{path} is a model of {saved.kind}, not of {kind}: {advice}')
     if EOS not in vocabulary:
@@ -189,14 +206,28 @@ def draw(logits, temperature, top_k, top_p, rng):
 
 
 def sample(saved, length=60, seed=0):
-    """A text (str) of so many words that a trained model (Checkpoint) writes from a line begin."""
+    """The words (list of str) that a trained model (Checkpoint) writes from a line begin.
+
+    None, so many, or fewer if its weights are too large: training finds that out by itself.
+    """
     start, forbidden = encode([EOS], saved.vocabulary), ids_of(UNK, saved)
     rng = numpy.random.RandomState(seed)
     drawn = generate(saved.model.copy(), start, length, forbidden=forbidden, rng=rng)
-    try:
-        return ''.join(written([], (saved.vocabulary[i] for (i,) in drawn), saved.tokenizer))
-    except FloatingPointError as error:  # training goes on, and finds it out by itself
-        return f'nothing: {error}\n'
+    with contextlib.suppress(FloatingPointError):
+        return [saved.vocabulary[i] for (i,) in drawn]
+    return []
+
+
+def readable(words, saved):
+    """Words as a person reads them (str): a text, or the notes of a piece, A4 1/8, C5 1/4."""
+    if saved.kind == 'text':
+        return ''.join(written([], words, saved.tokenizer))
+    from support import sound  # late: see save_music
+
+    pieces = [[*piece] for end, piece in itertools.groupby(words, EOS.__eq__) if not end]
+    setup = Setup.from_dict(saved.setup)
+    lines = (sound.line_of(to_data(piece, setup)) for piece in pieces)
+    return ''.join(f'{line}\n' for line in lines if line)
 
 
 def ids_of(word, saved):
@@ -241,7 +272,7 @@ def save_text(start, texts, tokenizer, args):
 
 
 def save_music(start, texts, setup, args):
-    """Writes pieces (lists of words), each after the words `start`, as --midi, --wav and --plot.
+    """Writes pieces (lists of words), each after the words `start`, to the files of ENDINGS.
 
     A piece ends at its first EOS. Returns the exit code: 1 if there is a piece without a note,
     which is left out.
@@ -251,7 +282,10 @@ def save_music(start, texts, setup, args):
     setup, pieces = Setup.from_dict(setup), []
     for text in texts:
         words = itertools.takewhile(lambda word: word != EOS, up_to(text, args.stop))
-        pieces.append(to_data([*start, *words], setup))
+        words = [*start, *words]
+        if args.bpm is not None:
+            words, setup = music.at_tempo(words, setup, args.bpm)
+        pieces.append(to_data(words, setup, composed=True))
     silent = [n for n, data in enumerate(pieces, 1) if not any(note_counts(data))]
     for n in silent:
         terminal.complain(
@@ -259,16 +293,42 @@ def save_music(start, texts, setup, args):
             f'the model ended piece {n} before its first note; '
             'try another --seed or a larger --length',
         )
-    writers = ((args.midi, write_midi), (args.wav, sound.write_wav), (args.plot, sound.write_png))
-    for name, write in writers:
-        for n, data in enumerate(pieces, 1):
+    write_audio = functools.partial(sound.write_audio, soundfont=args.soundfont)
+    writers = {'midi': write_midi, 'audio': write_audio, 'wav': write_audio}
+    writers['plot'] = sound.write_png
+    for option, write in writers.items():
+        name = getattr(args, option)
+        for n, (data, path) in enumerate(zip(pieces, numbered(name, len(pieces))), 1):
             if name and n not in silent:
-                path = pathlib.Path(name)
-                if len(pieces) > 1:
-                    path = path.with_stem(f'{path.stem}-{n}')
                 write(data, path)
                 print(f'{path}: {note_counts(data)[0]} notes', file=sys.stderr)
     return 1 if silent else 0
+
+
+def numbered(name, num):
+    """The paths (list of pathlib.Path) of num pieces: name itself, or name-1, name-2, ..."""
+    path = pathlib.Path(name or '-')
+    return [path] if num == 1 else [path.with_stem(f'{path.stem}-{n + 1}') for n in range(num)]
+
+
+def refuse_sources(args, saved):
+    """Ends the program with 2 if it would write over a file that the model has learned."""
+    learned = {file_id(path) for path in saved.sources} - {None}
+    for option in ('out', *ENDINGS):
+        name = getattr(args, option)
+        paths = numbered(name, 1 if option == 'out' else args.num) if name else []
+        for path in paths:
+            if file_id(path) in learned:
+                refuse(f'--{option} {path}: the model has learned this file; take another name')
+
+
+def file_id(path):
+    """What a file is on this machine, by whatever name or link; None if there is none."""
+    try:
+        stat = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def check(parser, args, kind):
@@ -279,6 +339,11 @@ def check(parser, args, kind):
         parser.error('--near lists words and writes nothing; it goes with --model and --best only')
     if args.near == '':
         parser.error('--near is empty')
+    for word in (*args.start, args.near or '', args.stop or ''):
+        if not word.isascii() and re.search('[\ud800-\udfff]', word):
+            refuse(f'{word!r} is not UTF-8: set the terminal to UTF-8 (LANG, or chcp 65001)')
+    args.start = [compose(word) for word in args.start]
+    args.near, args.stop = (word and compose(word) for word in (args.near, args.stop))
     if args.primer and not outputs:
         parser.error('--primer begins music; where shall it go? for instance --midi out.mid')
     if outputs and (args.out or args.wakati):
@@ -289,17 +354,27 @@ def check(parser, args, kind):
         parser.error('--primer and --start: one beginning is enough')
     if args.no_primer and not args.primer:
         parser.error('--no-primer without --primer')
+    if args.bpm is not None and not outputs:
+        parser.error('--bpm is for music')
+    if args.soundfont and not (args.audio or args.wav):
+        parser.error('--soundfont is for the sound: --audio out.mp3 or --wav out.wav')
+    if args.soundfont and not os.path.isfile(args.soundfont):
+        parser.error(f'--soundfont {args.soundfont!r}: no such file')
     for option, name in outputs.items():
         path = pathlib.Path(name)
         if not path.name or path.is_dir():
             parser.error(f'--{option} {name!r} is not the name of a file')
-        if path.suffix and path.suffix.lower() not in ENDINGS[option]:
-            parser.error(f'--{option} {name!r}: its name should end in {ENDINGS[option][0]}')
+        unclear = path.suffix or option == 'audio'
+        if unclear and path.suffix.lower() not in ENDINGS[option]:
+            endings = ' or '.join(ENDINGS[option])
+            parser.error(f'--{option} {name!r}: its name should end in {endings}')
         if not path.parent.is_dir():
             parser.error(f'--{option} {name!r}: there is no folder {path.parent}')
-    files = [os.path.realpath(name) for name in (*outputs.values(), args.primer) if name]
+    names = (*outputs.values(), args.primer, args.soundfont)
+    files = [os.path.realpath(name) for name in names if name]
     if len(set(files)) < len(files):
-        parser.error('--midi, --wav, --plot and --primer: each needs a file of its own')
+        options = '--midi, --audio, --wav, --plot, --primer and --soundfont'
+        parser.error(f'{options}: each needs a file of its own')
 
 
 def refuse(message):
@@ -370,12 +445,14 @@ def start_words(args, saved):
     """The words (list of str) of --start or --primer, all of them known; ends with 2 if not."""
     if saved.kind == 'music':
         return primer(args, saved) if args.primer else start_notes(args, saved)
-    text, vocabulary = ' '.join(args.start), set(saved.vocabulary)
-    if text in vocabulary:
-        words = [text]
-    else:
-        words = tokenize(text, saved.tokenizer)
-        words = words[:-1] if words[-1:] == [EOS] else words
+    vocabulary, words = set(saved.vocabulary), []
+    for given in args.start:
+        found = [given] if given in vocabulary else tokenize(given, saved.tokenizer)
+        found = found[:-1] if found[-1:] == [EOS] and given != EOS else found
+        apart = words and words[-1] != EOS and found and is_spaced(words[-1], found[0])
+        if apart and ' ' in vocabulary:  # as in a text, where it is a word between Latin ones
+            words.append(' ')
+        words += found
     for word in words:
         if word not in vocabulary or word == UNK:
             refuse(unknown_word(word, saved.vocabulary))
@@ -392,9 +469,10 @@ def start_notes(args, saved):
             words[n] = pitches.get(music.pitch_key(word))
             if words[n] is None:
                 names = ' '.join(map(music.pitch_name, pitches))
-                example = ' '.join([*pitches.values()][:1])
+                known = itertools.chain(pitches.values(), filter(WORD.fullmatch, vocabulary))
+                example = next(known, EOS)
                 refuse(
-                    f'the model knows no {word!r}; its notes are {names}, '
+                    f'the model knows no {word!r}; its notes are {names or "percussion"}, '
                     f'and its words such as {example}'
                 )
     return words
@@ -405,13 +483,17 @@ def primer(args, saved):
     track, events = saved.options.get('track'), saved.options.get('events')
     events = events if events in (*EVENTS,) else 'notes'
     track = track if type(track) is int or track == 'all' else None
-    path, setup = find(args.primer), Setup.from_dict(saved.setup)
-    for chosen in (track, None):  # a file without that track has another one
+    channel, grid = saved.options.get('channel'), saved.options.get('grid')
+    channel = channel if channel in range(1, 17) else None
+    grid = grid if type(grid) is int and 0 < grid < 1 << 15 else 0
+    setup = Setup.from_dict(saved.setup)
+    for chosen in ((track, channel), (None, None)):  # a file without that track has another one
         try:
-            pieces = music.read([path], chosen, events, setup).pieces
+            track, channel = chosen
+            pieces = music.read([args.primer], track, events, setup, channel, grid).pieces
             break
         except MusicError:
-            if chosen is None:
+            if chosen == (None, None):
                 raise
     words = pieces[0][:PRIMER]
     unknown = [n for n, word in enumerate(words) if word not in saved.vocabulary]

@@ -12,47 +12,43 @@
     to_words(data, choose_track(data))        # ['00_90_4560', '8360_80_4540', ...]
 
 Standard MIDI Files 1.0, MIDI Manufacturers Association RP-001. Nothing is lost or changed:
-write_midi.py gives back every byte.
+write_midi.py gives back every byte (of a file in an RMID or MacBinary wrapper, every byte of
+the MIDI file inside).
 
 A pseudo-word delta_status_data is one event, in the hex digits of its bytes: the time since
 the event before it (the shortest variable-length quantity), the status byte with its channel,
 the data bytes. 8360_80_4540 is, 480 ticks later, note off, channel 1, key 45 (69, A4),
-velocity 40. All numbers in it are hexadecimal.
+velocity 40. All numbers in it are hexadecimal. A change of tempo is 00_ff_510307a120, the
+microseconds of a quarter behind 5103.
 """
 
 import argparse
+import collections
 import dataclasses
 import re
 import sys
 
 from support import terminal
-
-CHANNEL_NAMES = {
-    0x80: 'note off', 0x90: 'note on', 0xA0: 'key pressure', 0xB0: 'controller',
-    0xC0: 'program', 0xD0: 'channel pressure', 0xE0: 'pitch bend',
-}  # fmt: skip
-META_NAMES = {
-    0x00: 'sequence number', 0x01: 'text', 0x02: 'copyright', 0x03: 'name', 0x04: 'instrument',
-    0x05: 'lyric', 0x06: 'marker', 0x07: 'cue point', 0x20: 'channel prefix', 0x21: 'port',
-    0x2F: 'end of track', 0x51: 'tempo', 0x54: 'SMPTE offset', 0x58: 'time signature',
-    0x59: 'key signature', 0x7F: 'sequencer specific',
-}  # fmt: skip
+from support.describe import PERCUSSION, Part, describe, track_name
 
 # Data bytes after a status byte, by its upper half, and after the bare system messages.
 DATA_BYTES = {**dict.fromkeys((0x8, 0x9, 0xA, 0xB, 0xE), 2), 0xC: 1, 0xD: 1}
 SYSTEM_DATA_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1}
 END_OF_TRACK = b'\x2f'
 
-# Which messages become words, by the upper half of the status byte.
-EVENTS = {'notes': {0x8, 0x9}, 'performance': {0x8, 0x9, 0xB, 0xC, 0xE}}
+# Which messages become words, by the upper half of the status byte; of those with F, the tempo.
+EVENTS = {'notes': {0x8, 0x9}, 'performance': {0x8, 0x9, 0xB, 0xC, 0xE, 0xF}}
+_TEMPO = '5103(?!000000)[0-9a-f]{6}'
 WORD = re.compile(
     '((?:[89a-f][0-9a-f]){0,3}[0-7][0-9a-f])'
-    '_([89be][0-9a-f]_(?:[0-7][0-9a-f]){2}|c[0-9a-f]_[0-7][0-9a-f])'
+    f'_([89be][0-9a-f]_(?:[0-7][0-9a-f]){{2}}|c[0-9a-f]_[0-7][0-9a-f]|ff_{_TEMPO})'
 )
 # A tempo, a time signature or a program.
 SETUP_EVENT = re.compile(
-    'ff5103(?!000000)[0-9a-f]{6}|ff5804(?!00)[0-9a-f]{2}0[0-9a-f]{5}|c[0-9a-f][0-7][0-9a-f]'
+    f'ff{_TEMPO}|ff5804(?!00)[0-9a-f]{{2}}0[0-9a-f]{{5}}|c[0-9a-f][0-7][0-9a-f]'
 )
+# What holds before the first event of its kind: 120 quarters a minute, 4/4.
+IMPLIED = {'ff51': 'ff510307a120', 'ff58': 'ff580404021808'}
 
 
 class MidiError(terminal.UserError):
@@ -311,12 +307,32 @@ def vlq_value(quantity):
 # Structure to pseudo-words
 
 
+def parts(data):
+    """The Parts (list) of a file, in the order of tracks and channels."""
+    counts, programs = collections.Counter(), collections.defaultdict(dict)
+    numbers = range(len(data['tracks']))
+    for together in [[n] for n in numbers] if data['header'][9] == 2 else [numbers]:
+        program = collections.Counter()  # of each channel; 0 until something else is said
+        for _, number, chunk in in_time(data, together):
+            kind, channel = chunk['status'][0] >> 4, chunk['status'][0] % 16
+            if kind == 0xC:
+                program[channel] = chunk['body'][0]
+            elif kind == 9 and chunk['body'][1]:
+                counts[number, channel] += 1
+                programs[number, channel][program[channel]] = True
+    names = [track_name(track) for track in data['tracks']]
+    return [
+        Part(number, names[number], channel + 1, [*programs[number, channel]], count)
+        for (number, channel), count in sorted(counts.items())
+    ]
+
+
 def note_counts(data):
     """The number of notes of each track (list of int)."""
-    return [
-        sum(chunk['status'][0] >> 4 == 9 and chunk['body'][1] > 0 for chunk in track['chunks'])
-        for track in data['tracks']
-    ]
+    counts = collections.Counter()
+    for part in parts(data):
+        counts[part.track] += part.notes
+    return [counts[number] for number in range(len(data['tracks']))]
 
 
 def track_option(text):
@@ -327,17 +343,45 @@ def track_option(text):
 track_option.__name__ = 'track number'  # argparse names it in "invalid track number value"
 
 
-def choose_track(data, track=None):
+def choose_track(data, track=None, channel=None):
     """`track` (int or 'all') itself or, for None, the number of the track with most notes.
 
+    Percussion counts only if there is nothing else. channel: count only its notes (1 to 16).
     MusicError if there is no such track or no note in it.
     """
     if track == 'all' and data['header'][9] == 2:
         raise MusicError('its tracks are not meant to sound together (format 2): choose one')
-    counts = note_counts(data)
-    if not any(counts[number] for number in track_numbers(data, track)):
-        raise MusicError('no notes in it' if track is None else f'no notes in track {track}')
-    return counts.index(max(counts)) if track is None else track
+    found = _candidates(data, track, channel)
+    if track is not None:
+        return track
+    counts = collections.Counter()
+    for part in found:
+        counts[part.track] += part.notes
+    return max(counts, key=counts.get)
+
+
+def choose_channel(data, track, channel=None):
+    """`channel` (1 to 16) itself or, for None, the one with most notes in the track (int).
+
+    Percussion counts only if there is nothing else. None, for all channels, if track is 'all'
+    and no channel is chosen. MusicError if there is no such note.
+    """
+    found = _candidates(data, track, channel)
+    if track == 'all':
+        return channel
+    return max(found, key=lambda part: part.notes).channel
+
+
+def _candidates(data, track, channel):
+    """The Parts (list) to choose from; percussion only if it is all. MusicError if none."""
+    numbers = track_numbers(data, track)
+    found = [part for part in parts(data) if part.track in numbers]
+    found = [part for part in found if channel in (None, part.channel)]
+    if not found:
+        where = '' if track in (None, 'all') else f' track {track}'
+        where += f'{"," * bool(where)} channel {channel}' if channel else ''
+        raise MusicError(f'no notes in{where or " it"}')
+    return [part for part in found if part.channel != PERCUSSION] or found
 
 
 def track_numbers(data, track=None):
@@ -353,22 +397,42 @@ def track_numbers(data, track=None):
     return [track]
 
 
-def to_words(data, track, events='notes'):
+def sounding_together(data, track):
+    """The numbers of all tracks that belong to the same piece as `track` (int or 'all')."""
+    return track_numbers(data, track if data['header'][9] == 2 else None)
+
+
+def to_words(data, track, events='notes', channel=None):
     """The pseudo-words (list of str) of one track (int) or of all in the order of time ('all').
 
     events: 'notes' or 'performance', a key of EVENTS; the time of what is left out is added
-    to the next event that is kept. MusicError if that is longer than a word can tell.
+    to the next event that is kept. channel: 1 to 16, or None for all. Changes of tempo usually
+    stand in another track; those to the end of the own events are kept. MusicError if a time
+    is longer than a word can tell.
     """
-    kept = [
-        (tick, chunk)
-        for number in track_numbers(data, track)
-        for tick, chunk in timed(data['tracks'][number])
-        if chunk['status'][0] >> 4 in EVENTS[events]
-    ]
-    kept.sort(key=lambda pair: pair[0])  # events of one tick stay in the order of the tracks
-    return with_deltas(
-        (tick, f'{chunk["status"].hex()}_{chunk["body"].hex()}') for tick, chunk in kept
-    )
+    own, kept, last = track_numbers(data, track), [], 0
+    for tick, number, chunk in in_time(data, sounding_together(data, track)):
+        status = chunk['status'][0]
+        if status >> 4 not in EVENTS[events]:
+            continue
+        event = _setup_event(chunk) if chunk['meta'] == b'\x51' else ''
+        if SETUP_EVENT.fullmatch(event):
+            kept.append((tick, f'ff_{event[2:]}'))
+        elif status < 0xF0 and number in own and channel in (None, status % 16 + 1):
+            kept.append((tick, f'{status:02x}_{chunk["body"].hex()}'))
+        else:
+            continue
+        last = tick if number in own else last
+    return with_deltas(pair for pair in kept if pair[0] <= last)
+
+
+def in_time(data, numbers):
+    """(tick, number of the track, event) of all events of some tracks, a list in order of time.
+
+    Events of one tick stay in the order of the tracks.
+    """
+    events = [(tick, n, chunk) for n in numbers for tick, chunk in timed(data['tracks'][n])]
+    return sorted(events, key=lambda event: event[0])
 
 
 def timed(track):
@@ -400,7 +464,7 @@ def parse_word(word):
         return vlq_value(bytes.fromhex(match[1])), bytes.fromhex(status), bytes.fromhex(body)
     raise MusicError(
         f'{word[:40]!r} is not a music word; such a word is 00_90_4560: delta, status '
-        '8n 9n Bn Cn or En, data bytes below 80, in lower-case hex'
+        '8n 9n Bn Cn or En, data bytes below 80, in lower-case hex; or a tempo, 00_ff_510307a120'
     )
 
 
@@ -411,10 +475,10 @@ def parse_word(word):
 class Setup:
     """What the words of a piece do not tell: units of time, tempo, metre, instruments.
 
-    division: the 16 bits of the header, 4 hex digits (str). events: the first tempo, time
-    signature and program of each channel, in hex digits by their first bytes,
-    {'ff51': 'ff510307a120', 'ff58': ..., 'c0': 'c018'}. longest: ticks (int) of the longest
-    note, or None if no limit is known. `dataclasses.asdict` makes JSON of it.
+    division: the 16 bits of the header, 4 hex digits (str). events: the tempo and the time
+    signature that hold longest, and the first program of each channel, in hex digits by their
+    first bytes, {'ff51': 'ff510307a120', 'ff58': ..., 'c0': 'c018'}. longest: ticks (int) of
+    the longest note, or None if no limit is known. `dataclasses.asdict` makes JSON of it.
     """
 
     division: str
@@ -449,99 +513,100 @@ def resolution(division):
     return value if value < 0x8000 else ((value >> 8) - 256) * (value & 0xFF)
 
 
-def setup_of(data, track):
-    """The Setup of a track (int) or of all ('all'); MusicError if its division is 0.
+def quarter_of(division):
+    """Ticks (int) of a quarter or, of SMPTE frames, of half a second: a quarter at tempo 120."""
+    ticks = resolution(division)
+    return ticks if ticks > 0 else -ticks // 2
 
-    Tempo and time signature are the first of the file, programs the first of each channel of
-    the track. `longest` is None.
+
+def setup_of(data, track, channel=None):
+    """The Setup of a track (int) or of all ('all'), or of one channel (1 to 16) in it.
+
+    Tempo and time signature are those that hold for most ticks; before the first of the file
+    they are IMPLIED. Programs are the first of each channel. `longest` is None. MusicError if
+    the division is 0.
     """
     division = data['header'][12:].hex()
     if not resolution(division):
         raise MusicError('its division is 0: no event has a time')
-    own, tracks = track_numbers(data, track), data['tracks']
-    together = own if data['header'][9] == 2 else track_numbers(data)  # format 2: other pieces
-    statuses = {chunk['status'][0] for number in own for chunk in tracks[number]['chunks']}
-    channels = {status % 16 for status in statuses if status < 0xF0}
-    found = {}
-    for number in together:
-        for tick, chunk in timed(tracks[number]):
-            status, meta, body = chunk['status'], chunk['meta'], chunk['body']
-            event = (status + meta + (vlq(len(body)) if meta else b'') + body).hex()
-            if SETUP_EVENT.fullmatch(event) and (meta or status[0] % 16 in channels):
+    own = track_numbers(data, track)
+    events = in_time(data, sounding_together(data, track))
+    end = max((tick for tick, _, chunk in events if chunk['meta'] != END_OF_TRACK), default=0)
+    used = {chunk['status'][0] for _, number, chunk in events if number in own}
+    channels = {channel - 1} if channel else {status % 16 for status in used if status < 0xF0}
+    found = collections.defaultdict(list)
+    for tick, number, chunk in events:
+        status, meta = chunk['status'][0], chunk['meta']
+        if meta in (b'\x51', b'\x58') or status >> 4 == 0xC and status % 16 in channels:
+            event = _setup_event(chunk)
+            if SETUP_EVENT.fullmatch(event):
                 # a program may stand in another track, but the own one knows better
-                order = not meta and number not in own, tick
-                kind = event[:4] if meta else event[:2]
-                if kind not in found or order < found[kind][0]:
-                    found[kind] = order, event
-    return Setup(division, {kind: found[kind][1] for kind in sorted(found, reverse=True)})
+                is_foreign = not meta and number not in own
+                found[event[: 4 if meta else 2]].append((is_foreign, tick, event))
+    for kind, changes in found.items():
+        found[kind] = _longest_held(changes, end, kind) if kind in IMPLIED else min(changes)[-1]
+    kinds = sorted(filter(found.get, found), reverse=True)
+    return Setup(division, {kind: found[kind] for kind in kinds})
+
+
+def _setup_event(chunk):
+    """The hex digits (str) of an event, its length in the shortest form: as in Setup.events."""
+    length = vlq(len(chunk['body'])) if chunk['meta'] else b''
+    return (chunk['status'] + chunk['meta'] + length + chunk['body']).hex()
+
+
+def _longest_held(changes, end, kind):
+    """The event that is in force for most ticks until `end`, of some of one kind, in hex digits.
+
+    changes: list of (_, tick, event). '' if it is the implied one and none says so.
+    """
+    ticks = [tick for _, tick, _ in changes]
+    held = collections.Counter()
+    for (_, tick, event), until in zip(changes, [*ticks[1:], end]):
+        held[event] += max(until - tick, 0)
+    longest, implied = max(held, key=held.get), IMPLIED[kind]
+    if ticks[0] + held[implied] <= held[longest]:
+        return longest
+    return implied if implied in held else ''
 
 
 # For the reader
 
 
-def text_of(body):
-    """The text (str, one line) of a meta event, whose encoding the file does not tell."""
-    try:
-        text = body.decode('utf-8')
-    except UnicodeDecodeError:
-        text = body.decode('cp932', 'replace')
-    return ''.join(c if c.isprintable() else ' ' for c in text)
+def print_table(data, track=None, channel=None):
+    """Prints what is in a file: its parts, then its events, one a line; MusicError.
 
-
-def track_name(track):
-    """The name that a track gives itself (str), or ''."""
-    names = (chunk['body'] for chunk in track['chunks'] if chunk['meta'] == b'\x03')
-    return text_of(next(names, b''))
-
-
-def describe(chunk):
-    """What an event is, in words, for instance 'note on, channel 1: 60 64'."""
-    status, body = chunk['status'][0], chunk['body']
-    numbers = ' '.join(map(str, body))
-    if status < 0xF0:
-        return f'{CHANNEL_NAMES[status & 0xF0]}, channel {status % 16 + 1}: {numbers}'
-    if status != 0xFF:
-        return f'system {status:02x}: {body.hex(" ")}'
-    kind = chunk['meta'][0]
-    name = META_NAMES.get(kind, f'meta {kind:02x}')
-    if 0x01 <= kind <= 0x0F:
-        return f'{name}: {text_of(body)}'
-    if kind == 0x51 and len(body) == 3 and any(body):
-        return f'{name}: {60000000 / int.from_bytes(body, "big"):.6g} quarters per minute'
-    if kind == 0x58 and len(body) == 4:
-        return f'{name}: {body[0]}/{2 ** body[1]}'
-    return f'{name}: {body.hex(" ")}'.removesuffix(': ')
-
-
-def print_table(data, track=None):
-    """Prints the events of one track (int) or of all (None or 'all'), one a line; MusicError."""
+    track: int, or None or 'all' for all; channel: 1 to 16, or None for all events.
+    """
     numbers = track_numbers(data, track)
     print(f'format {data["header"][9]}, {len(data["tracks"])} tracks', end=', ')
     print(f'division {data["header"][12:].hex()}')
+    print(*parts(data), sep='\n')
     print(f'{"track":>5} {"tick":>9} {"delta":>8}  event')
     for number in numbers:
         for tick, chunk in timed(data['tracks'][number]):
+            if channel and (chunk['status'] >= b'\xf0' or chunk['status'][0] % 16 + 1 != channel):
+                continue
             print(f'{number:5} {tick:9} {chunk["delta"].hex():>8}  {describe(chunk)}')
 
 
 @terminal.reporting
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
+    # fmt: off
     parser = argparse.ArgumentParser(
-        prog='read_midi.py', description='Shows what is in a MIDI file.'
-    )
+        prog='read_midi.py', description='Shows what is in a MIDI file.')
     add = parser.add_argument
     add('file', help='a Standard MIDI File')
     add('--words', action='store_true', help='the pseudo-words of a track, one a line')
-    add(
-        '--track',
-        type=track_option,
-        metavar='N',
-        help='a track, counted from 0, or all (default: the table: all; '
-        'the words: the one with most notes)',
-    )
+    add('--track', type=track_option, metavar='N', help='a track, counted from 0, or all (default: '
+        'the table: all; the words: the one with most notes, percussion not counted)')
+    add('--channel', type=terminal.number(int, 1, 16), metavar='N', help='one channel only, 1 to '
+        '16; 10 is percussion (default: the words of a track: the one with most notes, percussion '
+        'not counted; else all)')
     add('--events', choices=EVENTS, default='notes', help='what becomes a word (default: notes)')
     add('--strict', action='store_true', help='the first warning is an error')
+    # fmt: on
     args = parser.parse_args(argv)
 
     data = read_midi(args.file, args.strict)
@@ -550,10 +615,15 @@ def main(argv=None):
         print(f'{args.file}: {where}{reason} (byte {offset})', file=sys.stderr)
     try:
         if args.words:
-            words = to_words(data, choose_track(data, args.track), args.events)
-            print(*words, sep='\n')
+            track = choose_track(data, args.track, args.channel)
+            channel = choose_channel(data, track, args.channel)
+            others = [part for part in parts(data) if part.track == track]
+            if not args.channel and (others[1:] or channel == PERCUSSION):
+                print(f'{args.file}: track {track}, channel {channel} of these:', file=sys.stderr)
+                print(*others, sep='\n', file=sys.stderr)
+            print(*to_words(data, track, args.events, channel), sep='\n')
         else:
-            print_table(data, args.track)
+            print_table(data, args.track, args.channel)
     except MusicError as error:
         raise MidiError(args.file, None, error) from None
     return 0

@@ -3,12 +3,7 @@
     python train.py --corpus holmes.txt
     python train.py --gpu 0 --corpus holmes.txt
     python train.py --corpus https://www.aozora.gr.jp/cards/000009/files/55881_ruby_50043.zip
-    python train.py --corpus holmes.txt --resume --epoch 80
     python train.py --midi track1.mid
-    python train.py --midi FOLDER --transpose -5 6
-    python train.py --corpus hello.txt --level char --cell rnn --layer 1 --dropout 0
-    python train.py --corpus train.txt --valid valid.txt --test test.txt --lr-decay 0.5
-    python train.py --corpus FOLDER --vocab-size 20000
     mpiexec -n 4 python train.py --mpi --corpus holmes.txt
 
 How a text becomes mini-batches, with batchsize 3 and bproplen 4 for instance:
@@ -35,7 +30,7 @@ from support import modern_chainer  # noqa: F401  prepares chainer's import
 import chainer
 import numpy
 
-from generate import sample
+from generate import readable, sample
 from read_midi import EVENTS, track_option
 from rnn import CELLS, RNN
 from support import checkpoint, data, evaluation, fused, parallel, run
@@ -45,9 +40,8 @@ from support.progress import Progress
 from support.source import CorpusError
 from support.terminal import number
 
-# What makes a run what it is: it cannot change when the run goes on (--resume). Perplexities
-# are the best ones of validation on the article's book, 60,746 words, with --stepwise; other
-# random numbers give others, by some units.
+# What makes a run what it is, and cannot change when it goes on (--resume). Perplexities: the best
+# of validation on the article's book, with --stepwise; other random numbers differ by some units.
 RUN = {
     'unit': 256,  # Perplexity 280; with 128 it is 297.
     'layer': 2,  # The article's; it wished for more.
@@ -57,16 +51,20 @@ RUN = {
     'optimizer': 'adam',  # The article's.
     'seed': 0,  # Fixed: two readers who compare notes see the same numbers.
     'level': 'word',  # The article's.
+    'tokenizer': None,  # By the text.
     'min_count': 1,  # A small book can spare no word, and <unk> is never written.
     'vocab_size': 0,  # All words.
     'val_frac': 0.05,  # Enough words for a steady figure, few enough not to be missed.
     'valid': None,
     'track': None,  # The one with most notes: one voice is what the article learned.
+    'channel': None,  # The same, in the track.
     'events': 'notes',  # The article's.
+    'grid': 0,  # Off: a score needs none. 12 has triplets and sixteenths.
     'transpose': None,
 }
 TRAINING = {  # What may change.
     **dict.fromkeys(('corpus', 'midi', 'encoding')),
+    'errors': 'strict',  # A damaged book should be noticed.
     'epoch': 40,  # The words are well known then, the article's "well converged": perplexity 16.
     # The article's. Less validates better (0.3: 249, 0.2: 228, none: 211), but such models stumble
     # over a start word that they read with a fresh state, and that is how generate.py begins.
@@ -87,6 +85,9 @@ OPTIMIZERS = {  # With the name of their learning rate and a good value of it.
     'rmsprop': (chainer.optimizers.RMSprop, 'lr', 0.002),  # As in char-rnn.
     'sgd': (chainer.optimizers.SGD, 'lr', 1.0),  # Zaremba et al. 2014, and Chainer's ptb example.
 }
+
+AT_LEAST_0, COUNT = number(int, 0), number(int, 1)
+SIZE, SHARE = number(float, 0), number(float, 0, 1)
 
 
 # fmt: off
@@ -113,56 +114,53 @@ def options():
 
 
 def data_options(option):
-    option('--corpus', 'a text: a file, a folder of .txt, a .zip or the http(s) address of one; a '
-           'bare name is also looked up in data/', metavar='SOURCE')
-    option('--midi', 'music: .mid files or folders of them; bare names are also looked up in data/',
-           metavar='FILE', nargs='+')
+    option('--corpus', 'texts: files, folders of .txt, .zip files or http(s) addresses of them; '
+           'bare names are also looked up in data/', metavar='SOURCE', nargs='+')
+    option('--midi', 'music: .mid files, folders or .zip files of them, or http(s) addresses; bare '
+           'names are also looked up in data/', metavar='SOURCE', nargs='+')
     option('--level', 'what a word is: a word or a character', choices=('word', 'char'))
-    option('--encoding', 'encoding of the text (default: UTF-8, else Shift_JIS)')
-    option('--min-count', 'rarer words become <unk>; 2 or 3 for a large text', number(int, 1), 'N')
+    option('--tokenizer', 'what cuts words (default: by the text)', choices=('mecab', 'space'))
+    option('--encoding', 'encoding of the text (default: UTF-8, Shift_JIS, EUC-JP or ISO-2022-JP)')
+    option('--errors', 'what bad bytes do: stop, or become \ufffd', choices=('strict', 'replace'))
+    option('--min-count', 'rarer words become <unk>; 2 or 3 for a large text', COUNT, 'N')
     option('--vocab-size', 'only the N most frequent words are kept, others become <unk>; 0 keeps '
-           'all; 20000 for a library', number(int, 0), 'N')
+           'all; 20000 for a library', AT_LEAST_0, 'N')
     option('--track', 'track of each MIDI file, counted from 0, or all, merged (default: the one '
-           'with most notes)', track_option, 'N')
+           'with most notes, percussion not counted)', track_option, 'N')
+    option('--channel', 'one channel, 1 to 16; 10 is percussion (default: the one with most notes '
+           'in the track, percussion not counted; of all tracks all)', number(int, 1, 16), 'N')
     option('--events', 'what becomes a word: notes, or performance, which also has programs, '
-           'controllers, pedals and pitch bends', choices=tuple(EVENTS))
+           'controllers, pedals, pitch bends and changes of tempo', choices=tuple(EVENTS))
+    option('--grid', 'for recordings: round times to N steps of a quarter, and velocities to eight '
+           'levels; the pedal lengthens notes; 12 is usual, 0 keeps all', number(int, 0, 960), 'N')
     option('--transpose', 'learn music also transposed by A to B semitones; an epoch takes as many '
            'times longer', number(int, -127, 127), ('A', 'B'), nargs=2)
     option('--val-frac', 'last part, kept for validation', number(float, 0, 0.9), 'F')
-    option('--valid', 'text or music for validation, instead of the last part', metavar='SOURCE')
+    option('--valid', 'what to validate on instead of the last part', metavar='SOURCE', nargs='+')
     option('--test', 'text or music to test the trained model on: prints loss, perplexity and bits '
-           'per character; --resume only tests if all epochs are done', metavar='SOURCE')
+           'per character; --resume only tests if all epochs are done', metavar='SOURCE', nargs='+')
 
 
 def training_options(network, option, start):
-    network('--unit', 'width of the embedding and of all layers; 128 for speed, 512 for a whole '
-            'shelf', number(int, 1), 'N', ['-u'])
+    network('--unit', 'width of all layers; 128 is fast, 512 learns a shelf', COUNT, 'N', ['-u'])
     network('--layer', 'recurrent layers', number(int, 1, 99), 'N')
-    network('--cell', 'LSTMs or, in the slow loop, GRUs or the plain h = tanh(W_hh h + W_xh x)',
-            choices=CELLS)
-    option('--epoch', 'times to read the text', number(int, 1), 'N', ['-e'])
-    option('--batchsize', 'mini-batch: parallel streams; more are faster, fewer learn more in an '
-           'epoch', number(int, 1), 'B', ['-b'])
-    option('--bproplen', 'words of a window: how far errors flow back (truncated BPTT); 50 to 100 '
-           'for characters', number(int, 1), 'T', ['-l'])
-    option('--dropout', 'share of the projections left out; 0.2 for the best validation, 0 for a '
-           'few lines', number(float, 0, 0.99), 'P')
-    option('--gradclip', 'gradient clipping: largest global norm', number(float, 0), 'NORM', ['-c'])
+    network('--cell', 'LSTMs, GRUs or the plain h = tanh(W_hh h + W_xh x)', choices=CELLS)
+    option('--epoch', 'times to read the text', COUNT, 'N', ['-e'])
+    option('--batchsize', 'streams: more are faster, fewer learn more', COUNT, 'B', ['-b'])
+    option('--bproplen', 'window: words of truncated BPTT; 50 for characters', COUNT, 'T', ['-l'])
+    option('--dropout', 'share left out; 0.2 validates best', number(float, 0, 0.99), 'P')
+    option('--gradclip', 'gradient clipping: largest norm; 0: none', SIZE, 'N', ['-c'])
     option('--optimizer', 'what makes an update of the gradients', choices=OPTIMIZERS)
-    option('--lr', 'learning rate; 0.001 if the loss jumps (default: 0.002; of sgd 1)',
-           number(float, 0), 'A')
-    option('--lr-decay', 'factor of the learning rate after an epoch without better validation; '
-           '0.5 is usual', number(float, 0, 1), 'F')
-    option('--weight-decay', 'share of the weights that an update takes away, times the learning '
-           'rate', number(float, 0), 'R')
-    option('--patience', 'stop after N epochs without better validation; 0: never',
-           number(int, 0), 'N')
+    option('--lr', 'learning rate (default: 0.002; of sgd 1)', SIZE, 'A')
+    option('--lr-decay', 'factor of --lr after a worse epoch; 0.5 is usual', SHARE, 'F')
+    option('--weight-decay', 'share of the weights an update takes, times --lr', SIZE, 'R')
+    option('--patience', 'stop after N epochs without better validation; 0: never', AT_LEAST_0, 'N')
     option('--stepwise', "the article's loop, word by word: the same network, two to four times as "
            'slow', action=argparse.BooleanOptionalAction)
     option('--seed', 'same seed, same machine, same result', number(int, 0, 2**32 - 1), 'N')
     start('--gpu', 'GPU to use, 0 for the first; -1: the CPU', int, 'ID')
     start('--mpi', 'train in all processes that mpiexec has started', action='store_true')
-    start('--sample-every', 'epochs between samples of its writing; 0: none', number(int, 0), 'N')
+    start('--sample-every', 'epochs, or million words, between samples; 0: none', AT_LEAST_0, 'N')
     start('--out', 'where the run is kept (default: result/NAME)', metavar='FOLDER', short=['-o'])
     start('--resume', 'go on with a run: its folder or last.npz (default: that of --out or '
           '--corpus, else the newest)', metavar='PATH', short=['-r'], nargs='?', const='')
@@ -224,7 +222,7 @@ def train(args, learned, saved, folder, comm):
     comm = parallel.join(comm, model, [learned.crc, x_streams.size, optimizer.t])
     parallel.together(comm, lambda: folder.open(args.out, saved, comm.rank))
     print(f'{model.count_params():,} parameters;', learned.shares(batchsize, args, comm.size))
-    begun = trained.epoch * x_streams.size + int(sums[2]) * batchsize
+    begun = trained.epoch * x_streams.size + optimizer.t % windows * args.bproplen * batchsize
     stopped = 0
     progress = Progress(args.epoch, x_streams.size, begun, sums, folder.log)
     with run.Stop() as stop, progress:
@@ -250,9 +248,8 @@ def train(args, learned, saved, folder, comm):
             means = parallel.mean(comm, [float(accum_loss.array), float(accum_accuracy)])
             progress.add(*means, len(x), len(x) * batchsize, optimizer.t)
             stopped, is_due = parallel.highest(comm, [stop.signal, progress.is_due()])
-            entry = None
-            if window + 1 == windows:
-                entry = end_epoch(trained, learned, optimizer, progress, args, comm)
+            done = progress.parts_done(window, windows)
+            entry = done and end_part(trained, learned, optimizer, progress, done, args, comm)
             if entry or stopped or is_due:
                 trained.options = {name: getattr(args, name) for name in (*RUN, *TRAINING)}
                 folder.save(trained, optimizer, progress.sums, entry, comm)
@@ -274,7 +271,8 @@ def setup_optimizer(model, args):
     args.lr = usual if args.lr is None else args.lr
     optimizer = kind(args.lr)
     optimizer.setup(model)
-    optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
+    if args.gradclip:
+        optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
 
     # Not chainer's WeightDecay, whose gradient Adam would divide by the size of the others
     # (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101).
@@ -348,30 +346,33 @@ def evaluate(model, ids, args, comm=parallel.ALONE):
     return loss, accuracy, x_streams.size
 
 
-def end_epoch(trained, learned, optimizer, progress, args, comm):
-    """Validates, lowers the learning rate, shows a sample; the epoch's entry (dict) of the log."""
-    trained.epoch += 1
-    entry = {'epoch': trained.epoch, 'iteration': optimizer.t, **progress.end_epoch()}
+def end_part(trained, learned, optimizer, progress, done, args, comm):
+    """Validates, lowers the learning rate, shows a sample; returns an entry (dict) of the log.
+
+    done: how many parts of the epoch, which is long or has only one; see progress.PART.
+    """
+    before, number = trained.epoch, trained.epoch * progress.parts + done
+    trained.epoch = number // progress.parts
+    epoch = number / progress.parts if number % progress.parts else trained.epoch
+    entry = {'epoch': epoch, 'iteration': optimizer.t, **progress.end_part()}
     if learned.validation is not None:
         loss, accuracy, _ = evaluate(trained.model, learned.validation, args, comm)
         entry |= {'validation/main/loss': loss, 'validation/main/accuracy': accuracy}
         if not math.isfinite(loss):
             raise FloatingPointError(f'the validation loss is {loss} after step {optimizer.t}')
         if trained.best_loss is None or loss < trained.best_loss:
-            trained.best_loss, trained.best_epoch = loss, trained.epoch
-        elif args.lr_decay < 1:
+            trained.best_loss, trained.best_epoch = loss, epoch
+        elif args.lr_decay < 1 and trained.best_epoch <= before < trained.epoch:
             args.lr *= args.lr_decay
             setattr(optimizer, OPTIMIZERS[args.optimizer][1], args.lr)
             progress.say(f'no better validation: the learning rate is {args.lr:.3g} now')
-    for name, short in (('main/loss', ''), ('validation/main/loss', 'val_')):
-        if name in entry and args.level == 'char':
-            entry[short + 'bpc'] = entry[name] / math.log(2)
-        elif name in entry:
-            entry[short + 'perplexity'] = math.exp(min(entry[name], 700))  # exp(710) overflows
-    progress.show(entry)
-    if args.sample_every and trained.epoch % args.sample_every == 0:
-        text = sample(trained, seed=trained.epoch)
-        progress.say(f'--- after epoch {trained.epoch} it writes ---\n{text}---')
+    progress.show(entry, args.level)
+    if args.sample_every and number % args.sample_every == 0:
+        words = sample(trained, seed=number)
+        if trained.kind == 'music':
+            entry['sample'] = ' '.join(words)  # people are shown notes, see readable
+        text = readable(words, trained)
+        progress.say(f'--- after epoch {epoch:.6g} it writes ---\n{text}---')
     return entry
 
 

@@ -1,5 +1,7 @@
 """Writes the article's structure as a Standard MIDI File: read_midi.py undone, byte for byte.
 
+An RMID or MacBinary wrapper is not kept, only the MIDI file inside.
+
 python read_midi.py data/track1.mid --words > words.txt
 python write_midi.py words.txt out.mid
 
@@ -14,25 +16,30 @@ import math
 import sys
 
 from read_midi import MidiError, MusicError, Setup, read_midi, setup_of
-from read_midi import parse_word, resolution, vlq, vlq_value
+from read_midi import parse_word, quarter_of, vlq, vlq_value
 from support import terminal
 
 # Pseudo-words to structure
 
 
-def to_data(words, setup=None):
+def to_data(words, setup=None, composed=False):
     """The structure of read_midi.py, format 0, of a list of pseudo-words.
 
-    setup: a Setup (default: 480 ticks per quarter, nothing else). No note sounds longer than
-    its `longest`: what the model forgets to end is ended then. Notes that still sound after
-    the last word end a quarter later. MusicError if a word is impossible.
+    setup: a Setup (default: 480 ticks per quarter, nothing else); words at the beginning that
+    say the same replace its events. No note sounds longer than its `longest`: what the model
+    forgets to end is ended then. Notes that still sound after the last word end a quarter
+    later. composed: leave out the ends of notes that do not sound, slips of a model; their
+    time stays. MusicError if a word is impossible, or a time longer than a file can hold.
     """
     setup = setup or Setup('01e0', {})
-    events = [(0, bytes.fromhex(event)) for event in setup.events.values()]
-    events += _with_all_notes_ended(words, setup)
-    events.append((events[-1][0] if events else 0, b'\xff\x2f\x00'))
+    events = _with_all_notes_ended(words, setup, composed)
+    said = {_kind(raw) for tick, raw in events if tick == 0}
+    begin = [bytes.fromhex(event) for event in setup.events.values()]
+    events = [*((0, raw) for raw in begin if _kind(raw) not in said), *events]
     chunks, last = [], 0
     for tick, raw in events:
+        if tick - last >= 1 << 28:
+            raise MusicError(f'a rest of {tick - last} ticks is longer than a MIDI file can hold')
         chunk = {'delta': vlq(tick - last), 'status': raw[:1], 'meta': b'', 'length': b''}
         if raw[0] == 0xFF:  # one of the setup or End of Track: its length is one byte
             chunk.update(meta=raw[1:2], length=raw[2:3])
@@ -42,8 +49,16 @@ def to_data(words, setup=None):
     return {'header': header, 'tracks': [{'chunks': chunks}]}
 
 
-def _with_all_notes_ended(words, setup):
-    """[(tick, bytes of an event from its status on), ...] of words, in the order of time."""
+def _kind(raw):
+    """What an event (bytes) sets, for instance the tempo or the program of a channel (bytes)."""
+    return raw[: 2 if raw[0] == 0xFF else 1]
+
+
+def _with_all_notes_ended(words, setup, composed):
+    """[(tick, bytes of an event from its status on), ...] of words, in the order of time.
+
+    With End of Track; the other arguments are those of `to_data`.
+    """
     longest = math.inf if setup.longest is None else setup.longest
     events, tick = [], 0
     sounding = collections.defaultdict(list)  # (channel, key): when its notes began
@@ -63,19 +78,22 @@ def _with_all_notes_ended(words, setup):
         ticks, status, body = parse_word(word)
         tick += ticks
         end_overdue(tick)
-        events.append((tick, status + body))
         kind, channel = status[0] >> 4, status[0] % 16
+        starts = sounding[channel, body[0]]
         if kind == 9 and body[1]:
-            sounding[channel, body[0]].append(tick)
+            starts.append(tick)
             begun.append((tick, channel, body[0]))
         elif kind in (8, 9):
-            del sounding[channel, body[0]][:1]
-    ticks = resolution(setup.division)
-    tick += ticks if ticks > 0 else -ticks // 2
-    end_overdue(tick)
+            if composed and not starts:
+                continue
+            del starts[:1]
+        events.append((tick, status + body))
+    quarter = quarter_of(setup.division)
+    end_overdue(tick + quarter)
     for (channel, key), starts in sounding.items():
         for _ in starts:
-            end(tick, channel, key)
+            end(tick + quarter, channel, key)
+    events.append((max([tick, *(at for at, _ in events[-1:])]), b'\xff\x2f\x00'))
     return events
 
 

@@ -2,14 +2,18 @@
 
     make bench                       # into .venv, with PyTorch and mido
     make bench GPU=0                 # training on a GPU, too
-    python bench/speed.py [--gpu 0] [--midi FOLDER] [--rounds 15] [--out FILE.json]
+    python bench/speed.py [--isa avx2] [--gpu 0] [--midi FOLDER] [--rounds 15] [--out FILE.json]
     python bench/speed.py --table FILE.json
+
+--isa avx2 lets a newer processor compute as one without AVX-512 does; the kernels that NumPy's
+BLAS and PyTorch really use are told in any case. Each measurement takes all contestants in turn in
+one process. --only training (generation, memory, midi) measures a part.
 
 Training: one window of the article's network (forwards, backwards, clip, Adam; dropout 0.5,
 float32, the state carried on) against PyTorch, eager, with nn.LSTM of two layers, and against
-the article's step loop (with this project's Adam), both in turn with this project's window. Ids are uniformly random; a text repeats its words more often,
-which favours this project. The best and the median. Generation is one text, word by word, softmax and draw included. Memory is the
-peak of a fresh process that trains 20 windows.
+the article's step loop with this project's Adam. Ids are uniformly random; a text repeats its words
+more often, which favours this project. The best and the median. Generation is one text, word by
+word, softmax and draw included. Memory is the peak of a fresh process that trains 20 windows.
 """
 
 import argparse
@@ -31,7 +35,14 @@ SHAPES = {
     'PTB medium': (10000, 650, 20, 35),
     "train.py's defaults": (7000, 256, 20, 35),
 }  # V, n, B, T
+AVX2 = {
+    'OPENBLAS_CORETYPE': 'Haswell',  # NumPy
+    'ATEN_CPU_CAPABILITY': 'avx2',  # PyTorch, and two libraries that it calls
+    'MKL_ENABLE_INSTRUCTIONS': 'AVX2',
+    'ONEDNN_MAX_CPU_ISA': 'AVX2',
+}
 OWN_MIDI = str(ROOT / 'data')
+PARTS = ['training', 'generation', 'memory', 'midi']
 NAMES = {'this': 'window', 'torch': 'PyTorch', 'steps': 'step loop', 'mido': 'mido'}
 
 
@@ -145,10 +156,9 @@ def in_turn(functions, rounds):
     return times
 
 
-def training(shape, peer, args):
-    return in_turn(
-        trainers(SHAPES[shape], args.gpu, ('this', peer)), args.rounds if peer == 'torch' else 5
-    )
+def training(shape, args):
+    """{name: [seconds of each window]}: this project, PyTorch and the article's step loop."""
+    return in_turn(trainers(SHAPES[shape], args.gpu, ('this', 'torch', 'steps')), args.rounds)
 
 
 def generation(args, n_vocab=7000, n_units=256, length=100):
@@ -214,6 +224,7 @@ def versions():
         'numpy': numpy.__version__,
         'torch': torch.__version__,
         'mido': str(mido.version_info),
+        'PyTorch kernels': torch.backends.cpu.get_cpu_capability(),
         'BLAS': ', '.join(
             sorted(
                 {
@@ -239,10 +250,12 @@ def versions():
 
 
 def in_process(threads, args, *call):
-    """What `bench/speed.py --call CALL` prints as JSON, in a new process with so many threads (0: all)."""
+    """What `--call CALL` prints as JSON, in a new process with so many threads (0: all)."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith('OPENBLAS_')
     }
+    if args.isa == 'avx2':
+        environment.update(AVX2)
     if threads:
         environment.update(
             OMP_NUM_THREADS=str(threads),
@@ -277,6 +290,7 @@ def run(args):
     result = {
         'date': datetime.date.today().isoformat(),
         'command': 'make bench'
+        + (f' ISA={args.isa}' if args.isa else '')
         + (f' GPU={gpu}' if gpu >= 0 else '')
         + ('' if args.midi == OWN_MIDI else ' MIDI=FOLDER'),
         'machine': f'{cpu()}, {os.cpu_count()} cores',
@@ -284,6 +298,7 @@ def run(args):
         'versions': in_process(0, args, 'versions'),
         'rows': [],
     }
+    print(*(f'{name} {version}' for name, version in result['versions'].items()), sep=', ')
 
     def measure(what, threads, *call):
         values = {}
@@ -298,18 +313,21 @@ def run(args):
         result['rows'].append({'what': what, 'threads': threads, **values})
 
     def measure_training(threads):
-        for peer in ('torch', 'steps'):
-            for shape in SHAPES:
-                measure(f'training, {shape}', threads, ('training', shape, peer))
+        for shape in SHAPES:
+            measure(f'training, {shape}', threads, ('training', shape))
 
-    measure_training(1)
-    measure_training(0)
-    measure('generation', 1, ('generation',))
-    for shape in SHAPES:
-        measure(f'memory, {shape}', 0, *(('memory', shape, who) for who in ('this', 'torch')))
-    print('MIDI', file=sys.stderr)
-    for kind, values in in_process(0, args, 'midi').items():
-        result['rows'].append({'what': f'MIDI, {kind}', 'threads': 0, **values})
+    if 'training' in args.only:
+        measure_training(1)
+        measure_training(0)
+    if 'generation' in args.only:
+        measure('generation', 1, ('generation',))
+    if 'memory' in args.only:
+        for shape in SHAPES:
+            measure(f'memory, {shape}', 0, *(('memory', shape, who) for who in ('this', 'torch')))
+    if 'midi' in args.only:
+        print('MIDI', file=sys.stderr)
+        for kind, values in in_process(0, args, 'midi').items():
+            result['rows'].append({'what': f'MIDI, {kind}', 'threads': 0, **values})
     if gpu >= 0:
         args.gpu = gpu
         measure_training('gpu')
@@ -336,15 +354,16 @@ def table(result):
     for row in result['rows']:
         threads = {0: 'all', 1: '1', 'gpu': 'GPU'}[row['threads']]
         ours = row['this']
-        for peer in row.keys() & NAMES.keys() - {'this'}:
+        for peer in [name for name in NAMES if name in row and name != 'this']:
             theirs = row[peer]
+            best, median = (f(theirs) / f(ours) for f in (min, statistics.median))
             if row['what'].startswith('memory'):
                 cells = [f'{sum(value) / 2**20:.0f} MiB' for value in (ours, theirs)]
             else:
                 cells = [f'{statistics.median(value) * 1000:.1f} ms' for value in (ours, theirs)]
             lines.append(
                 f'| {row["what"]} | {threads} | {cells[0]} | {NAMES[peer]} {cells[1]} | '
-                f'{min(theirs) / min(ours):.2f}, {statistics.median(theirs) / statistics.median(ours):.2f} |'
+                f'{best:.2f}, {median:.2f} |'
             )
     return lines
 
@@ -352,7 +371,9 @@ def table(result):
 def main():
     parser = argparse.ArgumentParser(description='Speed and memory against PyTorch and mido.')
     parser.add_argument('--gpu', type=int, default=-1)
+    parser.add_argument('--isa', choices=['avx2'], help='instructions to keep to')
     parser.add_argument('--midi', default=OWN_MIDI, help='folder of .mid files')
+    parser.add_argument('--only', nargs='+', choices=PARTS, default=PARTS)
     parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument('--out', type=pathlib.Path)
     parser.add_argument('--table', type=pathlib.Path)

@@ -57,24 +57,25 @@ class Checkpoint:
     tokenizer: str  # what cut the text into words, see support/text.py
     setup: dict | None  # of a piece of music: what its words do not tell, see read_midi.Setup
     crc: int  # zlib.crc32 of the ids that it learns
+    sources: list = dataclasses.field(default_factory=list)  # of str: files, see data.Data
     options: dict = dataclasses.field(default_factory=dict)  # of train.py
-    epoch: int = 0  # how many times the text was read
-    best_epoch: int = 0  # with the lowest validation loss
+    epoch: float = 0  # how many times the text was read; in best.npz maybe a part of a time
+    best_epoch: float = 0  # with the lowest validation loss
     best_loss: float | None = None  # nats per word, of that epoch; None without validation
     training: dict = dataclasses.field(default_factory=dict)  # arrays, from training_state
     path: pathlib.Path | None = None  # where it was loaded from
 
 
-ABOUT = ('kind', 'vocabulary', 'tokenizer', 'setup', 'crc')  # fields that data.Data has, too
 _TYPES = {
     'kind': str,
     'vocabulary': list,
     'tokenizer': str,
     'setup': (dict, type(None)),
     'crc': int,
+    'sources': list,
     'options': dict,
-    'epoch': int,
-    'best_epoch': int,
+    'epoch': (int, float),
+    'best_epoch': (int, float),
     'best_loss': (float, type(None)),
 }
 
@@ -168,6 +169,9 @@ def resume(trained, saved, optimizer, batchsize, comm):
         serializers.NpzDeserializer(state, 'optimizer/').load(optimizer)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: its training state does not fit: {error}') from None
+    steps = {optimizer.t, *(param.update_rule.t for param in model.params())}
+    if len(steps) > 1 or optimizer.t < 0:
+        raise CheckpointError(f'{path}: its training state does not fit: steps {sorted(steps)}')
     for name, param in model.namedparams():
         for key in param.update_rule.state or {}:
             array(f'optimizer{name}/{key}', param.shape)
@@ -244,6 +248,7 @@ def _meta(path, arrays):
         'n_units': meta['n_units'] > 0,
         'n_layers': meta['n_layers'] > 0,
         'cell': meta['cell'] in CELLS,
+        'sources': all(isinstance(path, str) and '\0' not in path for path in meta['sources']),
     }
     for name, is_right in right.items():
         if not is_right:

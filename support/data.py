@@ -8,18 +8,22 @@
 From here on the network knows no difference: both are sequences of words.
 """
 
+import contextlib
 import dataclasses
+import os
+import sys
 import zlib
 
 import numpy
 
 from read_midi import Setup
-from support import music
-from support.library import encode_folder
-from support.source import CorpusError, find, is_folder
-from support.text import EOS, choose_tokenizer, encode, make_vocabulary, read, tokenize
+from support import aozora, music, progress
+from support.library import Reading, encode_texts, replaced
+from support.source import CorpusError, files_in, find, is_address, is_folder
+from support.text import EOS, SAMPLE, UNK, encode, explained_tokenizer, make_vocabulary, read
+from support.text import tokenize
 
-LIBRARIES = 'result/encoded'  # the ids of folders of texts are kept here
+LIBRARIES = 'result/encoded'  # the ids of folders and of several texts are kept here
 
 
 @dataclasses.dataclass
@@ -27,6 +31,7 @@ class Data:
     """What train.py learns from, and what generate.py has to know of it."""
 
     source: str  # what it was read from, for messages
+    sources: list  # of str: the absolute paths of all files that were read, links resolved
     kind: str  # 'text' or 'music'
     tokenizer: str  # what has cut the text into words: 'mecab', 'space' or 'char'
     setup: Setup | None  # of music: what its words do not tell
@@ -39,7 +44,7 @@ class Data:
 
     def about(self):
         """What generate.py and --resume have to know, fields of a Checkpoint (dict)."""
-        fields = ('kind', 'vocabulary', 'tokenizer', 'setup', 'crc')
+        fields = ('kind', 'vocabulary', 'tokenizer', 'setup', 'crc', 'sources')
         about = {name: getattr(self, name) for name in fields}
         return about | {'setup': self.setup and dataclasses.asdict(self.setup)}
 
@@ -61,18 +66,37 @@ def load(args, saved):
     saved: the Checkpoint of a run that goes on, or None. CorpusError or MusicError, in one line,
     if it cannot be had, cannot be read, is too short, or is not what that run has learned.
     """
-    if args.midi:
-        learned = _load_music(args)
-    elif is_folder(args.corpus):
-        learned = _load_folder(args)
-    else:
-        learned = _load_text(args)
+    try:
+        if args.midi:
+            learned = _load_music(args)
+        else:
+            with _no_music(args.corpus):
+                learned = _load_corpus(args)
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
+        print(
+            'stopped while reading; nothing was learned, the next start begins anew',
+            file=sys.stderr,
+        )
+        raise
     if saved and (saved.vocabulary, saved.crc) != (learned.vocabulary, learned.crc):
         raise CorpusError(f'{learned.source}: not what {saved.path} was trained on')
+    if saved:  # with --valid and --test of earlier starts
+        learned.sources = sorted({*learned.sources, *saved.sources})
     learned.remarks += _description(learned)
+    limit = progress.PART // 10
+    n_val = 0 if learned.validation is None else len(learned.validation) - 1
+    if n_val > limit and progress.parts(len(learned.ids)) > 1 and not args.valid:
+        # Of each part of an epoch: validation must not take longer than learning.
+        learned.remarks.append(f'of {n_val:,} words for validation, the first {limit:,} are read')
+        learned.validation = learned.validation[: limit + 1]
     if learned.validation is None and (args.patience or args.lr_decay < 1):
         learned.remarks.append('without validation --patience and --lr-decay do nothing')
     return learned
+
+
+def _is_fetched(sources):
+    """Is one of the sources an address? What is fetched is read in memory."""
+    return any(map(is_address, sources))
 
 
 def _description(learned):
@@ -80,32 +104,74 @@ def _description(learned):
     n = len(learned.ids) + (0 if learned.validation is None else len(learned.validation) - 1)
     ratio = len(learned.vocabulary) / n
     line = f'{learned.source}: {n:,} tokens, {len(learned.vocabulary):,} types, '
-    line += f'{ratio:.3f} types per token'
-    if learned.kind == 'text':
-        return [f'{line}, cut by {learned.tokenizer}']
-    if ratio <= music.MAX_TYPES_PER_TOKEN:
+    if UNK in learned.vocabulary:
+        unknown = learned.vocabulary.index(UNK)
+        parts = (
+            learned.ids[start : start + SAMPLE] for start in range(0, len(learned.ids), SAMPLE)
+        )
+        count = sum(numpy.count_nonzero(part == unknown) for part in parts)
+        line += f'{count / len(learned.ids):.1%} of the tokens are {UNK}'
+    else:
+        line += f'{ratio:.3f} types per token'
+    if learned.kind == 'text' or ratio <= music.MAX_TYPES_PER_TOKEN:
         return [line]
     warning = (
-        'so many different words can only be learned by heart; --events notes, another --track, '
-        'a score instead of a recording, or several files have more in common'
+        'so many different words can only be learned by heart; --grid 12 for a recording, '
+        '--events notes, another --track, a score, or several files have more in common'
     )
     return [line, warning]
 
 
+@contextlib.contextmanager
+def _no_music(sources):
+    """Inside, an error because one of the sources is music and not a text says so: CorpusError."""
+
+    def refuse(source):
+        raise CorpusError(f'{source}: music; --midi learns it, --corpus is for texts') from None
+
+    for source in sources:
+        if source.lower().endswith(music.ENDINGS) and not is_folder(source):
+            refuse(source)
+    try:
+        yield
+    except CorpusError:
+        for source in sources:
+            if music.is_music(source):
+                refuse(source)
+        raise
+
+
+def _load_corpus(args):
+    """Data of one text in memory, or of folders and several texts."""
+    if len(args.corpus) == 1 and not is_folder(args.corpus[0]) or _is_fetched(args.corpus):
+        return _load_text(args)
+    return _load_texts(args)
+
+
 def _load_text(args):
-    text = read(args.corpus, args.encoding)
-    tokenizer = choose_tokenizer(text, args.level)
+    """Data of a text in memory."""
+    lines, name = aozora.Lines(), ' '.join(args.corpus)
+    text = ''.join(read(source, args.encoding, args.errors, lines) for source in args.corpus)
+    tokenizer, why = explained_tokenizer(text, args.level, args.tokenizer)
+    remarks = replaced(name, text, args.errors) + lines.remarks(name) + [_cut_by(tokenizer, why)]
     words = tokenize(text, tokenizer)
     validation = words_to_try(args.valid, args, 'text', tokenizer) if args.valid else None
-    return _from_words(args, 'text', tokenizer, None, words, validation, [])
+    return _from_words(args, 'text', tokenizer, None, words, validation, remarks)
+
+
+def _cut_by(tokenizer, why):
+    """What has cut the text into words, and why: a line (str)."""
+    names = {'mecab': 'by MeCab', 'space': 'at spaces', 'char': 'into characters'}
+    return f'cut {names[tokenizer]} ({why})'
 
 
 def _load_music(args):
     """Data of .mid files: EOS stands before, between and after the pieces."""
-    found = music.read(map(find, args.midi), args.track, args.events)
+    found = _read_music(args.midi, args)
     pieces, setup, remarks = found.pieces, found.setup, found.remarks
     if len(pieces) > 1:
         track = 'the track with most notes' if args.track is None else f'track {args.track}'
+        track += '' if args.channel is None else f', channel {args.channel}'
         remarks.append(f'{len(pieces)} pieces, of each {track}')
     words = [EOS, *_in_a_row(pieces)]
     if args.valid:
@@ -116,19 +182,23 @@ def _load_music(args):
     if args.transpose:  # only what is learned: validation should hear nothing twice
         n_train = len(words)
         words = music.also_transposed(words, *args.transpose)
-        remarks.append(f'transposed: {len(words):,} words to learn instead of {n_train:,}')
+        remarks.append(
+            f'transposed: {len(words):,} words to learn instead of {n_train:,}'
+            if len(words) > n_train
+            else 'nothing is transposed: percussion stays, and keys from 0 to 127'
+        )
     return _from_words(args, 'music', 'space', setup, words, validation, remarks)
 
 
-def _load_folder(args):
-    """Data of the texts of a folder, which may be larger than memory."""
-    valid = read(args.valid, args.encoding) if args.valid else ''
-    options = (args.level, args.encoding, args.min_count, args.vocab_size)
-    found = encode_folder(args.corpus, valid, LIBRARIES, *options)
+def _load_texts(args):
+    """Data of folders of texts, or of several texts, which may be larger than memory."""
+    valid = ''.join(read(source, args.encoding, args.errors) for source in args.valid or [])
+    reading = Reading(**{name: getattr(args, name) for name in vars(Reading())})
+    found = encode_texts(args.corpus, valid, LIBRARIES, reading)
     n_val = found.n_valid if args.valid else int(len(found.ids) * args.val_frac)
-    remarks = [f'left out: {reason}' for reason in found.left_out]
+    remarks = [*found.remarks, _cut_by(found.tokenizer, found.why)]
     about = ('text', found.tokenizer, None, found.vocabulary)
-    return _split(args, *about, found.ids, n_val, found.checksum, remarks)
+    return _split(args, *about, found.ids, n_val, found.checksum, remarks, found.files)
 
 
 def _from_words(args, kind, tokenizer, setup, words, validation, remarks):
@@ -140,11 +210,10 @@ def _from_words(args, kind, tokenizer, setup, words, validation, remarks):
     return _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, zlib.crc32(ids), remarks)
 
 
-def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks):
-    """Data of ids, the last n_val of which are for validation."""
-    source = args.corpus or args.midi[0]
-    if args.midi and args.midi[1:]:
-        source += f' and {len(args.midi) - 1} more'
+def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks, files=()):
+    """Data of ids, the last n_val of which are for validation; files: sources known already."""
+    learned = args.corpus or args.midi
+    source = learned[0] + (f' and {len(learned) - 1} more' if learned[1:] else '')
     n_train = len(ids) - n_val
     if n_train < 2:
         raise CorpusError(
@@ -153,21 +222,40 @@ def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks):
     validation = ids[n_train - 1 :] if n_val else None
     # cannot be read? It is better to know now than after hours
     test = words_to_try(args.test, args, kind, tokenizer, setup) if args.test else None
-    return Data(
-        source, kind, tokenizer, setup, vocabulary, ids[:n_train], validation, crc, test, remarks
-    )
+    named = [*([] if files else learned), *(args.valid or []), *(args.test or [])]
+    sources = sorted({*files, *_files(named, kind)})
+    about = (source, sources, kind, tokenizer, setup, vocabulary)
+    return Data(*about, ids[:n_train], validation, crc, test, remarks)
 
 
-def words_to_try(source, args, kind, tokenizer, setup=None):
+def _files(sources, kind):
+    """The absolute paths (list of str) of the files that sources are made of, links resolved."""
+    endings = ('.txt', '.zip') if kind == 'text' else music.ENDINGS
+    paths = []
+    for source in sources:
+        if is_folder(source):
+            paths += files_in(find(source), endings)[0]
+        elif not is_address(source):
+            paths.append(find(source))
+    return [os.path.realpath(path) for path in paths]
+
+
+def words_to_try(sources, args, kind, tokenizer, setup=None):
     """The words (list of str) of --valid or --test, made like those that are learned.
 
     CorpusError or MusicError if they cannot be read.
     """
     if kind == 'text':
-        return tokenize(read(source, args.encoding), tokenizer)
-    found = music.read([find(source)], args.track, args.events, setup)
+        with _no_music(sources):
+            text = ''.join(read(source, args.encoding, args.errors) for source in sources)
+            return tokenize(text, tokenizer)
+    found = _read_music(sources, args, setup)
     print(*found.remarks, sep='\n')
     return _in_a_row(found.pieces)
+
+
+def _read_music(sources, args, setup=None):
+    return music.read(sources, args.track, args.events, setup, args.channel, args.grid)
 
 
 def _in_a_row(pieces):

@@ -16,12 +16,12 @@ def test(path, words, evaluate, args):
     to it or, if it has learned none, left out. CorpusError if it knows none of them,
     FloatingPointError if the loss is no number.
     """
-    tested = checkpoint.load(path)
+    tested, name = checkpoint.load(path), ' '.join(args.test)
     modern_chainer.use_device(tested.model, args.gpu)
     known = set(tested.vocabulary)
     read = words if UNK in known else [word for word in words if word in known]
     if not read:
-        raise CorpusError(f'{args.test}: the model knows none of its words')
+        raise CorpusError(f'{name}: the model knows none of its words')
     ids = encode([EOS, *read], tested.vocabulary)
     with run.no_warnings():
         loss, _, n = evaluate(tested.model, ids, args)
@@ -29,7 +29,7 @@ def test(path, words, evaluate, args):
         raise FloatingPointError(
             f'{path}: the weights of the model are so large that the loss is {loss}'
         )
-    line = f'{args.test} under {path} (epoch {tested.epoch}): loss {loss:.4f} nats per word, '
+    line = f'{name} under {path} (epoch {tested.epoch}): loss {loss:.4f} nats per word, '
     line += f'perplexity {math.exp(min(loss, 700)):.4g}'
     if tested.kind == 'text':  # of what it could name: to say <unk> is easier than to spell a word
         named = [word for word in read[:n] if word in known and word != UNK]

@@ -3,76 +3,69 @@
     accum_loss, accum_accuracy = fused.forward(model, x, t)     # x, t: (T, B) ids
     accum_loss.backward()
 
-The words of a window are known before it begins. So what a layer makes of its inputs, the output
-layer and all weight gradients are large matrix products; only the way from one step to the next,
-lk_h, needs a loop (Appleyard et al. 2016, https://arxiv.org/abs/1604.01946). What the first layer
-makes of a word is computed once, however often the word stands in the window. The softmax is
-computed for some rows at a time: T * B * n_vocab numbers are never held.
+All words of a window are known before it begins. Only the way from one step to the next, lk_h,
+needs a loop; all else is large matrix products (Appleyard et al. 2016,
+https://arxiv.org/abs/1604.01946). Time goes to the right:
 
-On the CPU the streams are dealt out to threads (NumPy lets go of the interpreter while it
-computes), each with matrix products of its own: two products side by side are faster than one on
-two cores. Weights are cut into blocks, so that OpenBLAS computes a product in place instead of
-copying its operands into an order of its own first, which takes long where there are few rows.
-On a GPU a step of a layer is one matrix product and one kernel.
+    output    l3 of all rows, softmax, loss: each thread has its part of the vocabulary
+                 ▲            ▲             ▲
+    layer 2  [ steps 0-4 ]─►[ steps 5-9 ]─►[ 10-14 ]─►    a box: one product for its l2_x,
+                 ▲            ▲             ▲             then step by step + l2_h(h), tanh
+    layer 1  [ steps 0-4 ]─►[ steps 5-9 ]─►[ 10-14 ]─►
+                 ▲            ▲             ▲
+    words     what l1_x makes of each different word, computed once
 
-One thread at a time may call this module. Gradients of gradients are not supported. The number of
-threads decides how sums are rounded.
+A box begins when those before it, left and below, are done. So a thread works on layer 2 while
+another is a box ahead in layer 1. If there are streams enough for all threads, each has its own
+instead: all steps of layer 1, then of layer 2, and it waits for nobody. The way back is the same
+with all arrows reversed; then come the gradients of the weights, a large product for each gate.
+
+One thread at a time may call this module. Gradients of gradients are not supported. The number
+of threads decides how sums are rounded.
 """
 
-import concurrent.futures
 import functools
-import math
-import os
-import sys
-import threading
+import itertools
 
 from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 import numpy
-import threadpoolctl
 from chainer import backend
 from chainer.backends import cuda
 from chainer.optimizers import adam
 
-LEAST_ROWS = 8  # streams of a thread; with fewer the weights are read for too little
-SMALL_PRODUCT = 10**6  # multiplications up to which OpenBLAS (with AVX-512) works in place
-WIDEST_BLOCK = 80  # columns; wider ones are no faster
-CACHED = 1 << 17  # float32 numbers, 512 KiB: what fits in a core's own cache
-SOFTMAX_ROWS = 64  # rows of logits that are turned into a softmax while in the cache
-SLICE_ROWS = 512  # rows of logits that a thread holds at the most
-LOGITS = 1 << 23  # and numbers that all threads hold together, 32 MiB
+from support import fused_gpu
+from support.threads import one_blas_thread, parallel, pool, results, share_cores, shares, submit
+
+__all__ = ['Adam', 'dropout_mask', 'forward', 'share_cores']
+
+STEPS = 5  # of a box; with more its product is faster, with fewer the next layer begins earlier
+LEAST_STREAMS = 16  # of a box; with ten a product takes as long as with twenty: it reads all of W
+LOGITS = 1 << 23  # that are held at a time, 32 MiB
+ROWS = 64  # of logits that are turned into a softmax while they are in the cache
+ADAM_PIECE = 1 << 17  # numbers: few calls, for threads wait for each other between any two
+SIGMOID = numpy.array([1, 0.5, 0.5, 0.5], 'f')[:, None, None]  # sigmoid(x) = tanh(x/2) / 2 + 1/2
+
+new = functools.partial(numpy.empty, dtype='f')
 
 
 def forward(model, x, t, dropout_ratio=0.5):
     """Reads a window x, whose words are followed by t, and moves the state on.
 
-    model: rnn.RNN of LSTMs; x, t: (T, B) int32, 0 to n_vocab - 1, on its device. Returns (loss, accuracy):
-    the sums over the T steps of what model.forward gives for one, a scalar Variable (nats) and a
-    scalar, float32. IndexError on the CPU if a word of x is n_vocab or more.
+    model: rnn.RNN of LSTMs; x, t: (T, B) int32, 0 to n_vocab - 1, on its device. Returns (loss,
+    accuracy): the sums over the T steps of what model.forward gives for one, a scalar Variable
+    (nats) and a scalar, float32. IndexError on the CPU if a word is n_vocab or more.
     """
     if model.state is None:
         model.initialize_state(x.shape[1])
-    state = model.state
-    if model.xp is numpy:
-        words, index = numpy.unique(x, return_inverse=True)
-        h0, index = Embedding(words).apply((model.l0.W,))[0], index.reshape(x.shape)
-    else:
-        h0, index = model.l0(x), None
-
-    after, h = {}, h0
+    weights = [model.l0.W]
     for k, l_x, l_h in model.layers:
-        mask = None
-        if chainer.config.train and dropout_ratio:
-            mask = dropout_mask(model.xp, (len(x), 4, x.shape[1], model.n_units), dropout_ratio)
-        h, after['c' + k], after['h' + k] = LSTM(mask, index).apply(
-            (h, state['c' + k], state['h' + k], l_x.W, l_x.b, l_h.W, l_h.b)
-        )
-        index = None  # of the embedding only
-    model.state = after
-    output = SoftmaxCrossEntropy(t)
-    (loss,) = output.apply((h, model.output.W, model.output.b))
-    return loss, output.accuracy
+        weights += [model.state['c' + k], model.state['h' + k], l_x.W, l_x.b, l_h.W, l_h.b]
+    window = Window(x, t, dropout_ratio if chainer.config.train else 0)
+    loss, *after = window.apply((*weights, model.output.W, model.output.b))
+    model.state = dict(zip((name + k for k, _, _ in model.layers for name in 'ch'), after))
+    return loss, window.accuracy
 
 
 def dropout_mask(xp, shape, ratio):
@@ -83,559 +76,313 @@ def dropout_mask(xp, shape, ratio):
     scale = numpy.float32(1 / (1 - ratio))
     if xp is not numpy:
         return (xp.random.random_sample(shape, dtype='f') >= ratio) * scale
-    mask = empty(shape)
-    size = math.prod(shape[1:])
-    # One random bit for each binary digit of the ratio, of which 0.5 has one. Together they
-    # are below it or not. Sown from the state that is saved.
-    random = numpy.random.SFC64(numpy.random.randint(2**32, dtype='u4'))
-    digits = f'{min(round(ratio * 65536), 65535):016b}'.rstrip('0')[::-1]
-    for step in mask:
-        dropped = numpy.zeros(-(-size // 64), 'u8')
-        for digit in digits:
-            bits = random.random_raw(len(dropped))
-            (numpy.bitwise_or if digit == '1' else numpy.bitwise_and)(dropped, bits, out=dropped)
-        numpy.invert(dropped, out=dropped)
-        step[...] = numpy.unpackbits(dropped.view('u1'), count=size).reshape(step.shape)
-        step *= scale
+    mask, limit = new(shape), min(round(ratio * 65536), 65535)
+    random = numpy.random.SFC64(numpy.random.randint(2**32, dtype='u4'))  # the state that is saved
+    for step in mask:  # 16 random bits for each number
+        bits = random.random_raw(-(-step.size // 4)).view('u2')[: step.size]
+        numpy.multiply(bits.reshape(step.shape) >= limit, scale, out=step)
     return mask
 
 
-# Threads and memory on the CPU
+class Window(chainer.FunctionNode):
+    """The network over a window. x, t: (T, B) int32; ratio: of dropout, 0 for none.
 
-
-@functools.cache
-def blas():
-    """The BLAS that NumPy computes with, as threadpoolctl sees it."""
-    return threadpoolctl.ThreadpoolController().select(user_api='blas')
-
-
-@functools.cache
-def pool():
-    """(number of threads, their executor): as many as BLAS would take."""
-    counts = [library.num_threads for library in blas().lib_controllers] or [os.cpu_count()]
-    count = max(count or 1 for count in counts)
-    return count, concurrent.futures.ThreadPoolExecutor(count)
-
-
-def share_cores(processes):
-    """Leaves room for as many processes (int) on this machine; to be called first of all."""
-    for library in blas().lib_controllers:
-        library.set_num_threads(max(1, min(library.num_threads, os.cpu_count() // processes)))
-
-
-def threads(size, least=1):
-    """How many threads share `size` things, at least `least` for each."""
-    return max(1, min(pool()[0], size // least))
-
-
-def parallel(work, size, least=1):
-    """Calls work(slice) in threads, for slices that make up range(size); a list of what they return.
-
-    work must not call parallel itself: it would wait for threads that wait for it.
+    Inputs, float32: the embedding E (n_vocab, n); for each layer c and h (B, n), W_x (4n, n),
+    b_x (4n,), W_h (4n, n), b_h (4n,), in Chainer's layout; the output layer's W (n_vocab, n)
+    and b (n_vocab,). Outputs: the loss, then each layer's last c and h; `accuracy` besides.
+    What backward needs belongs to the window.
     """
-    count = threads(size, least)
-    ends = [size * i // count for i in range(count + 1)]
-    first, *others = (slice(*pair) for pair in zip(ends, ends[1:]))
-    futures = [pool()[1].submit(work, part) for part in others]
-    try:
-        results = [work(first)]
-    finally:  # whatever happens, nobody writes any more after this
-        concurrent.futures.wait(futures)
-    return results + [future.result() for future in futures]
 
-
-def one_blas_thread(function):
-    """Decorator: inside, a matrix product is computed by the thread that asks for it."""
-
-    @functools.wraps(function)
-    def wrapped(*args, **kwargs):
-        pool()  # before: it asks how many threads there would be
-        with blas().limit(limits=1, user_api='blas'):
-            return function(*args, **kwargs)
-
-    return wrapped
-
-
-_buffers = []
-_lock = threading.Lock()
-
-
-def empty(shape):
-    """An uninitialised float32 array, in memory that nothing refers to any more.
-
-    Memory fresh from the system costs a page fault every 4 KiB, in each window again. What was
-    taken once is kept for the life of the process.
-    """
-    size = math.prod(shape)
-    with _lock:
-        for i in range(len(_buffers)):
-            # two references: the list's and that of the call
-            if size <= len(_buffers[i]) <= 2 * size and sys.getrefcount(_buffers[i]) == 2:
-                break
-        else:
-            i = len(_buffers)
-            _buffers.append(numpy.empty(size, 'f'))
-        return _buffers[i][:size].reshape(shape)
-
-
-def chunks(array):
-    """Slices of the first axis, such that array[slice] stays in a core's cache."""
-    length = max(1, CACHED * len(array) // array.size)
-    return [slice(start, min(start + length, len(array))) for start in range(0, len(array), length)]
-
-
-# The embedding
-
-
-class Embedding(chainer.FunctionNode):
-    """EmbedID of different words, on the CPU. words: (U,). Input: W (n_vocab, n). Output: (U, n)."""
-
-    def __init__(self, words):
+    def __init__(self, x, t, ratio):
         super().__init__()
-        self.words = words
+        self.x, self.t, self.ratio = x, t, ratio
 
-    def forward_cpu(self, inputs):
-        (W,) = inputs
-        self.shape = W.shape
-        return (numpy.take(W, self.words, axis=0, out=empty((len(self.words), W.shape[1]))),)
+    @one_blas_thread
+    def forward(self, inputs):
+        E, *weights, W, b = inputs
+        (T, B), (self.n_vocab, n), xp = self.x.shape, E.shape, backend.get_array_module(E)
+        layers = [weights[i : i + 6] for i in range(0, len(weights), 6)]
+        for layer in layers:
+            layer.insert(0, dropout_mask(xp, (T, 4, B, n), self.ratio) if self.ratio else None)
+        (self.forward_cpu if xp is numpy else self.forward_gpu)(E, layers)
+        h, backprop = self.layers[-1].hs[1:], chainer.config.enable_backprop
+        loss, self.accuracy, self.grads = softmax_cross_entropy(h, W, b, self.t, backprop)
+        return (loss, *(a[-1].copy() for layer in self.layers for a in (layer.cs, layer.hs)))
 
+    def forward_cpu(self, E, layers):
+        self.words, index, self.times = numpy.unique(
+            self.x, return_inverse=True, return_counts=True
+        )
+        self.index, self.embedded = index.reshape(self.x.shape), E[self.words]
+        self.layers = parallel(lambda arrays: Layer(len(self.x), *arrays), layers)
+        parts = shares(len(self.words))
+        x_to_z = self.layers[0].x_to_z
+        projected = numpy.concatenate(parallel(lambda part: self.embedded[part] @ x_to_z, parts))
+
+        def box(k, steps, streams):
+            if k:
+                h = self.layers[k - 1].hs[1:][steps, streams]
+                z = h.reshape(-1, h.shape[2]) @ self.layers[k].x_to_z
+            else:
+                z = projected[self.index[steps, streams]]
+            self.layers[k].forward(steps, streams, z)
+
+        self.run(box, 1)
+
+    def forward_gpu(self, E, layers):
+        h, self.layers = E[self.x], []
+        for arrays in layers:
+            self.layers.append(fused_gpu.Layer(h, *arrays))
+            h = self.layers[-1].hs[1:]
+
+    def run(self, box, direction):
+        """Calls box(layer's number, steps, streams) for all boxes, backwards if direction is -1."""
+        T, B = self.x.shape
+        layers = range(len(self.layers))[::direction]
+        streams = shares(B, LEAST_STREAMS)
+        if len(streams) == pool()[0]:  # each thread has its own: nobody waits
+            parallel(lambda part: [box(k, slice(0, T), part) for k in layers], streams)
+            return
+        steps = [slice(start, min(start + STEPS, T)) for start in range(0, T, STEPS)][::direction]
+        order = sorted(itertools.product(range(len(layers)), range(len(steps))), key=sum)
+        done = {}
+        for (i, j), (s, part) in itertools.product(order, enumerate(streams)):
+            before = [done[key] for key in ((i - 1, j, s), (i, j - 1, s)) if key in done]
+            done[i, j, s] = submit(box, layers[i], steps[j], part, after=before)
+        results(done.values())
+
+    @one_blas_thread
     def backward(self, indexes, grad_outputs):
-        gW = empty(self.shape)
-        gW[...] = 0
-        gW[self.words] = grad_outputs[0].array
-        return (chainer.as_variable(gW),)
+        g, *grads = (None if g is None else g.array for g in grad_outputs)
+        gh, *output_grads = self.grads
+        if not isinstance(g, numpy.ndarray) or g != 1:  # asking a GPU would mean to wait for it
+            gh, *output_grads = (grad * (0 if g is None else g) for grad in self.grads)
+        xp, state = backend.get_array_module(gh), self.layers[0].cs[0]
+        grads = [xp.zeros_like(state) if grad is None else grad.copy() for grad in grads]
+        for i, layer in enumerate(self.layers):
+            layer.gc, layer.gh_last = grads[2 * i : 2 * i + 2]
+        grads = (self.backward_cpu if xp is numpy else self.backward_gpu)(gh)
+        return tuple(chainer.as_variable((*grads, *output_grads)[i]) for i in indexes)
+
+    def backward_cpu(self, gh):
+        def box(k, steps, streams):
+            gz = self.layers[k].backward(steps, streams)
+            if k:
+                gh = self.layers[k - 1].gh[steps, streams]
+                gh[...] = (gz.reshape(-1, 4 * n) @ self.layers[k].z_to_x).reshape(gh.shape)
+
+        n = gh.shape[2]
+        self.layers[-1].gh = gh
+        self.run(box, -1)
+        order = numpy.argsort(self.index, axis=None, kind='stable')
+        gz_words = new((len(self.words), 4, n))
+
+        def sum_words(gate):
+            rows = self.layers[0].gz_x.reshape(-1, 4, n)[:, gate]
+            gz_words[:, gate] = sums(rows, order, self.times)
+
+        def embedding(part):
+            gE[self.words[part]] = gz_words[part].reshape(-1, 4 * n) @ self.layers[0].z_to_x
+
+        parallel(sum_words, range(4))
+        gE = numpy.zeros((self.n_vocab, n), 'f')
+        futures = [submit(embedding, part) for part in shares(len(gz_words))]
+        grads, gz_x, x = [gE], gz_words, self.embedded
+        for layer in self.layers:
+            gz_x = gz_x if layer is self.layers[0] else layer.gz_x
+            of_x, more = weight_gradients(gz_x, x)
+            of_h, others = weight_gradients(layer.gz_h, layer.hs[:-1])
+            grads += [layer.gc, layer.gh_last, *of_x, *of_h]
+            futures += more + others
+            x = layer.hs[1:]
+        results(futures)
+        return grads
+
+    def backward_gpu(self, gh):
+        grads = []
+        for layer in self.layers[::-1]:
+            gh, *others = layer.backward(gh)
+            grads = others + grads
+        gE = cuda.cupy.zeros((self.n_vocab, gh.shape[2]), 'f')
+        cuda.cupy.add.at(gE, self.x, gh)
+        return [gE, *grads]
 
 
-# A layer
+class Layer:
+    """An LSTM layer in a window of T steps, on the CPU, any streams of which can be computed alone.
 
-SIGMOID = numpy.array([1, 0.5, 0.5, 0.5], 'f')  # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2
+    cs and hs: (T + 1, B, n), the first state included. mask: (T, 4, B, n) factors of what the
+    projection of the inputs gives to a, i, f, o, or None. x_to_z and h_to_z turn an input and a
+    state into the sums z that the gates are functions of; z_to_x and z_to_h turn gradients back.
+    gc, gh_last: (B, n) gradients of the last c and h, and backwards of those before.
+    """
+
+    def __init__(self, T, mask, c, h, W_x, b_x, W_h, b_h):
+        B, n = h.shape
+        self.mask, self.b_x, self.b_h = mask, *(gates_of(b)[:, None] * SIGMOID for b in (b_x, b_h))
+        W_x, W_h = gates_of(W_x), gates_of(W_h)
+        self.x_to_z = numpy.concatenate(W_x * SIGMOID).T
+        self.h_to_z = numpy.multiply(W_h.swapaxes(1, 2), SIGMOID, order='C')
+        self.z_to_x, self.z_to_h = numpy.concatenate(W_x), numpy.concatenate(W_h)
+        self.gates, self.gz_h = new((T, 4, B, n)), new((T, B, 4, n))
+        self.gz_x = self.gz_h if mask is None else new((T, B, 4, n))
+        self.cs, self.hs, self.tanh_cs, self.gh = (new((m, B, n)) for m in (T + 1, T + 1, T, T))
+        self.cs[0], self.hs[0] = c, h
+
+    def forward(self, steps, streams, z):
+        """Some steps of some streams, both slices. z: (rows, 4n), x_to_z of the inputs."""
+        gates = self.gates[steps, :, streams]
+        z = z.reshape(len(gates), -1, 4, gates.shape[3])
+        numpy.add(z.swapaxes(1, 2), self.b_x, out=gates)
+        if self.mask is not None:
+            gates *= self.mask[steps, :, streams]
+        gates += self.b_h
+        for t, z in enumerate(gates, steps.start):
+            z += self.hs[t, streams] @ self.h_to_z
+            numpy.tanh(z, out=z)
+            sigmoids = z[1:]
+            sigmoids *= 0.5
+            sigmoids += 0.5
+            a, i, f, o = z
+            c = numpy.add(f * self.cs[t, streams], i * a, out=self.cs[t + 1, streams])
+            tanh_c = numpy.tanh(c, out=self.tanh_cs[t, streams])
+            numpy.multiply(o, tanh_c, out=self.hs[t + 1, streams])
+
+    def backward(self, steps, streams):
+        """The same steps backwards, from gh (T, B, n), gradients of h. Returns their gz_x."""
+        gates, gz, gh = self.gates[steps, :, streams], self.gz_h[steps, streams], self.gh
+        tanh_c, dc, dh = self.tanh_cs[steps, streams], self.gc[streams], self.gh_last[streams]
+        slopes = gates * gates
+        numpy.subtract(1, slopes[:, 0], out=slopes[:, 0])  # tanh' = 1 - a a
+        numpy.subtract(gates[:, 1:], slopes[:, 1:], out=slopes[:, 1:])  # sigmoid' = i - i i
+        slopes[:, :2] *= gates[:, 1::-1]
+        slopes[:, 2] *= self.cs[steps, streams]
+        slopes[:, 3] *= tanh_c
+        h_to_c = gates[:, 3] - self.hs[1:][steps, streams] * tanh_c  # o (1 - tanh_c tanh_c)
+        for t in reversed(range(len(gates))):
+            dh += gh[steps, streams][t]
+            dc += h_to_c[t] * dh
+            numpy.multiply(slopes[t, :3].swapaxes(0, 1), dc[:, None], out=gz[t, :, :3])
+            numpy.multiply(slopes[t, 3], dh, out=gz[t, :, 3])
+            dc *= gates[t, 2]
+            numpy.matmul(gz[t].reshape(len(dh), -1), self.z_to_h, out=dh)
+        if self.mask is None:
+            return gz
+        mask = self.mask[steps, :, streams].swapaxes(1, 2)
+        return numpy.multiply(gz, mask, out=self.gz_x[steps, streams])
 
 
-def gate_major(array):
-    """(4n, ...) in Chainer's order, 4j + gate, as a view (4, n, ...): candidate a, gates i, f, o."""
+def gates_of(array):
+    """Chainer's (4n, ...), unit j's gates in 4j to 4j + 3, as a view (4, n, ...): a, i, f, o."""
     return array.reshape(-1, 4, *array.shape[1:]).swapaxes(0, 1)
 
 
-def blocks(W, rows, scale=numpy.ones(4, 'f')):
-    """W (4, k, n), times scale, for products of (rows, k) arrays with it: (4, n / m, k, m).
+def weight_gradients(gz, inputs):
+    """[gradients of W (4n, n), b (4n,)] and their futures; gz: (..., 4, n), inputs: (..., n)."""
+    gz, inputs = (array.reshape(-1, *array.shape[-d:]) for array, d in ((gz, 2), (inputs, 1)))
+    gW, gb = new((gz[0].size, inputs.shape[1])), new(gz[0].size)
 
-    m divides n; if possible such that the product with one block is a small one.
+    def of_gate(gate):
+        numpy.matmul(gz[:, gate].T, inputs, out=gates_of(gW)[gate])
+        numpy.sum(gz[:, gate], axis=0, out=gates_of(gb)[gate])
+
+    return (gW, gb), [submit(of_gate, gate) for gate in range(4)]
+
+
+def sums(rows, order, times):
+    """(U, width): the sum of the first times[0] of rows[order], of the next times[1], and so on.
+
+    rows: (N, width); order: (N,), times: (U,) int, at least 1. First the first row of each sum,
+    then the second ones: few additions of many rows. numpy.add.reduceat takes longer.
     """
-    k, n = W.shape[1:]
-    m = max(
-        [
-            m
-            for m in range(16, min(n, WIDEST_BLOCK) + 1)
-            if n % m == 0 and rows * k * m <= SMALL_PRODUCT
-        ],
-        default=n,
-    )
-    cut = empty((4, n // m, k, m))
-
-    def copy(part):
-        view = W[part].reshape(-1, k, n // m, m).swapaxes(1, 2)
-        numpy.multiply(view, scale[part, None, None, None], out=cut[part])
-
-    parallel(copy, 4, least=1 if W.size > 4 * CACHED else 4)
-    return cut
-
-
-def multiply(x, W, out):
-    """x (..., rows, k) times W, the blocks of (4, k, n), into out (..., 4, rows, n)."""
-    numpy.matmul(x, W, out=out.reshape(*out.shape[:-1], -1, W.shape[-1]).swapaxes(-3, -2))
-
-
-class LSTM(chainer.FunctionNode):
-    """One LSTM layer with the projection of its inputs, over a window.
-
-    Inputs: x, c and h (B, n), W_x (4n, n_in), b_x (4n,), W_h (4n, n), b_h (4n,), float32, in
-    Chainer's layout. x is (T, B, n_in) or, with index (T, B), the different inputs (U, n_in),
-    of which x[index] stand in the window (on the CPU only). mask: (T, 4, B, n) factors of what
-    the projection gives to a, i, f and o, or None. Outputs: all h (T, B, n), the last c and h.
-    """
-
-    def __init__(self, mask=None, index=None):
-        super().__init__()
-        self.mask, self.index = mask, index
-
-    @one_blas_thread
-    def forward_cpu(self, inputs):
-        self.retain_inputs((0, 3, 5))
-        x, c, h, W_x, b_x, W_h, b_h = inputs
-        steps, (batchsize, n) = len(x if self.index is None else self.index), h.shape
-        gates = empty((steps, 4, batchsize, n))
-        cs, hs = empty((steps + 1, batchsize, n)), empty((steps + 1, batchsize, n))
-        tanh_cs = empty((steps, batchsize, n))
-        cs[0], hs[0] = c, h
-        rows = -(-batchsize // threads(batchsize, LEAST_ROWS))
-        blocks_x, blocks_h = (
-            blocks(gate_major(W).swapaxes(1, 2), rows, SIGMOID) for W in (W_x, W_h)
-        )
-        b_x, b_h = ((gate_major(b) * SIGMOID[:, None])[:, None] for b in (b_x, b_h))
-        if self.index is not None:
-            projected = empty((len(x), 4, n))
-
-            def project(part):
-                for start in range(part.start, part.stop, rows):
-                    some = slice(start, min(start + rows, part.stop))
-                    multiply(x[some], blocks_x, projected[some].swapaxes(0, 1))
-                projected[part] += b_x[:, 0]
-
-            parallel(project, len(x))
-
-        def run(part):
-            for some in chunks(gates[:, :, part]):
-                z = gates[some][:, :, part]
-                if self.index is None:
-                    multiply(x[some, None, None, part], blocks_x, z)
-                    z += b_x
-                else:
-                    z[...] = numpy.take(projected, self.index[some, part], axis=0).swapaxes(1, 2)
-                if self.mask is not None:
-                    z *= self.mask[some][:, :, part]
-                z += b_h
-            from_h = empty((4, part.stop - part.start, n))
-            for z, h, new_h, c, new_c, tanh_c in zip(
-                gates[:, :, part],
-                hs[:, part],
-                hs[1:, part],
-                cs[:, part],
-                cs[1:, part],
-                tanh_cs[:, part],
-            ):
-                multiply(h, blocks_h, from_h)
-                z += from_h
-                numpy.tanh(z, out=z)
-                sigmoids = z[1:]
-                sigmoids *= 0.5
-                sigmoids += 0.5
-                a, i, f, o = z
-                numpy.multiply(f, c, out=new_c)
-                new_c += numpy.multiply(a, i, out=from_h[0])
-                numpy.tanh(new_c, out=tanh_c)
-                numpy.multiply(o, tanh_c, out=new_h)
-
-        parallel(run, batchsize, LEAST_ROWS)
-        self.saved = gates, cs, hs, tanh_cs
-        return hs[1:], cs[-1].copy(), hs[-1].copy()
-
-    def forward_gpu(self, inputs):
-        self.retain_inputs((0, 3, 5))
-        xp = cuda.cupy
-        x, c, h, W_x, b_x, W_h, b_h = inputs
-        steps, (batchsize, n) = len(x), h.shape
-        gates = (x.reshape(-1, x.shape[2]) @ W_x.T).reshape(steps, batchsize, 4 * n)
-        cs, hs = (xp.empty((steps + 1, batchsize, n), 'f') for _ in range(2))
-        cs[0], hs[0] = c, h
-        from_h = xp.empty((batchsize, 4 * n), 'f')
-        kernel = forward_kernel(self.mask is not None)
-        for t in range(steps):
-            xp.dot(hs[t], W_h.T, out=from_h)
-            kernel(
-                from_h,
-                b_x,
-                b_h,
-                gates if self.mask is None else self.mask[t],
-                n,
-                cs[t],
-                gates[t],
-                cs[t + 1],
-                hs[t + 1],
-            )
-        self.saved = gates, cs, hs
-        return hs[1:], cs[-1].copy(), hs[-1].copy()
-
-    def backward(self, indexes, grad_outputs):
-        x, W_x, W_h = (variable.array for variable in self.get_retained_inputs())
-        xp = backend.get_array_module(x)
-        gh, gc_last, gh_last = (None if g is None else g.array for g in grad_outputs)
-        gh = xp.zeros_like(self.saved[2][1:]) if gh is None else gh
-        gc, gh_next = (
-            xp.zeros_like(self.saved[2][0]) if g is None else g.copy() for g in (gc_last, gh_last)
-        )
-        grads = (self._backward_cpu if xp is numpy else self._backward_gpu)(
-            x, W_x, W_h, gh, gc, gh_next
-        )
-        return tuple(chainer.as_variable(grads[i]) for i in indexes)
-
-    @one_blas_thread
-    def _backward_cpu(self, x, W_x, W_h, gh, gc, gh_next):
-        gates, cs, hs, tanh_cs = self.saved
-        steps, _, batchsize, n = gates.shape
-        gz_h = empty((steps, batchsize, 4, n))  # of the sums that a, i, f, o are functions of
-        gz_x = gz_h if self.mask is None else empty(gz_h.shape)
-        rows = -(-batchsize // threads(batchsize, LEAST_ROWS))
-        blocks_x, blocks_h = (blocks(gate_major(W), rows) for W in (W_x, W_h))
-
-        def run(part):
-            dc, dh = gc[part], gh_next[part]
-            from_z = empty((4, *dc.shape))
-            pieces = chunks(gates[:, :, part])
-            all_slopes = empty((pieces[0].stop, 4, *dc.shape))
-            all_h_to_c = empty((pieces[0].stop, *dc.shape))
-            for some in reversed(pieces):
-                z, tanh_c, c = gates[some][:, :, part], tanh_cs[some, part], cs[some, part]
-                slopes, h_to_c = all_slopes[: len(z)], all_h_to_c[: len(z)]
-                numpy.multiply(z, z, out=slopes)
-                numpy.subtract(1, slopes[:, 0], out=slopes[:, 0])  # tanh' = 1 - a a
-                numpy.subtract(z[:, 1:], slopes[:, 1:], out=slopes[:, 1:])  # sigmoid' = i - i i
-                slopes[:, :2] *= z[:, 1::-1]
-                slopes[:, 2] *= c
-                slopes[:, 3] *= tanh_c
-                numpy.multiply(hs[1:][some, part], tanh_c, out=h_to_c)
-                numpy.subtract(z[:, 3], h_to_c, out=h_to_c)  # o (1 - tanh_c tanh_c)
-                dzs = gz_h[some, part].swapaxes(1, 2)
-                for dz, slope, to_c, f, dh_above in zip(
-                    dzs[::-1], slopes[::-1], h_to_c[::-1], z[::-1, 2], gh[some, part][::-1]
-                ):
-                    dh += dh_above
-                    dc += numpy.multiply(to_c, dh, out=from_z[0])
-                    numpy.multiply(slope[:3], dc, out=dz[:3])
-                    numpy.multiply(slope[3], dh, out=dz[3])
-                    dc *= f
-                    multiply(dz[:, None], blocks_h, from_z)
-                    numpy.sum(from_z, axis=0, out=dh)
-                if self.mask is not None:
-                    numpy.multiply(
-                        dzs, self.mask[some][:, :, part], out=gz_x[some, part].swapaxes(1, 2)
-                    )
-
-        parallel(run, batchsize, LEAST_ROWS)
-
-        gz_x = gz_x.reshape(-1, 4 * n)
-        if self.index is not None:
-            gz_x = sums(gz_x, self.index, len(x))
-        gx = empty(x.shape)
-        gx_rows = gx.reshape(-1, x.shape[-1])
-
-        def below(part):
-            from_z = empty((4, rows, x.shape[-1]))
-            for start in range(part.start, part.stop, rows):
-                some = slice(start, min(start + rows, part.stop))
-                dz = gz_x[some].reshape(-1, 4, n).swapaxes(0, 1)
-                multiply(dz[:, None], blocks_x, from_z[:, : dz.shape[1]])
-                numpy.sum(from_z[:, : dz.shape[1]], axis=0, out=gx_rows[some])
-
-        parallel(below, len(gz_x))
-
-        def weights(gz, inputs):
-            inputs = inputs.reshape(len(gz), -1)
-            gW, gb = empty((4 * n, inputs.shape[1])), empty((4 * n,))
-
-            def columns(part):
-                numpy.matmul(gz[:, part].T, inputs, out=gW[part])
-                numpy.sum(gz[:, part], axis=0, out=gb[part])
-
-            parallel(columns, 4 * n, 64)
-            chainers = empty(gW.shape)
-            gate_major(chainers)[...] = gW.reshape(4, n, -1)
-            return chainers, gb.reshape(4, n).T.ravel()
-
-        return (gx, gc, gh_next, *weights(gz_x, x), *weights(gz_h.reshape(-1, 4 * n), hs[:-1]))
-
-    def _backward_gpu(self, x, W_x, W_h, gh, gc, gh_next):
-        xp = cuda.cupy
-        gates, cs, hs = self.saved
-        steps, batchsize, n = gh.shape
-        gz = xp.empty_like(gates)
-        for t in reversed(range(steps)):
-            backward_kernel()(gates[t], cs[t], cs[t + 1], gh[t], gh_next, gc, gz[t])
-            xp.dot(gz[t], W_h, out=gh_next)
-        gz_h = gz_x = gz.reshape(-1, 4 * n)
-        if self.mask is not None:
-            gz_x = (gz.reshape(steps, batchsize, n, 4) * self.mask.transpose(0, 2, 3, 1)).reshape(
-                -1, 4 * n
-            )
-        return (
-            (gz_x @ W_x).reshape(x.shape),
-            gc,
-            gh_next,
-            gz_x.T @ x.reshape(len(gz_x), -1),
-            gz_x.sum(axis=0),
-            gz_h.T @ hs[:-1].reshape(-1, n),
-            gz_h.sum(axis=0),
-        )
-
-
-def sums(rows, index, count):
-    """(count, width): for each i below count the sum of the rows (N, width) at which index is i.
-
-    All i must occur. First the first row of each i, then the second ones, and so on: few
-    additions of many rows. numpy.add.reduceat and numpy.add.at take several times as long.
-    """
-    order = numpy.argsort(index, axis=None, kind='stable')
-    times = numpy.bincount(index.ravel())
-    first = numpy.cumsum(times) - times
-    often = numpy.argsort(-times, kind='stable')
-    total, more, result = (empty((count, rows.shape[1])) for _ in range(3))
-    total[...] = 0
+    first, often = numpy.cumsum(times) - times, numpy.argsort(-times, kind='stable')
+    total = numpy.zeros((len(times), rows.shape[1]), 'f')
     for k in range(times.max()):
         some = often[: numpy.count_nonzero(times > k)]
-        numpy.take(rows, order[first[some] + k], axis=0, out=more[: len(some)], mode='clip')
-        total[: len(some)] += more[: len(some)]
-    result[often] = total
-    return result
-
-
-@functools.cache
-def forward_kernel(masked):
-    """All of a step but its products. Element i is unit j of a stream, its gates 4i to 4i + 3."""
-    return cuda.elementwise(
-        'raw T from_h, raw T b_x, raw T b_h, raw T mask, int64 n, T c',
-        'raw T z, T new_c, T new_h',
-        """
-        const ptrdiff_t j = i % n;
-        T v[4];
-        for (int g = 0; g < 4; ++g) {
-            v[g] = z[4 * i + g] + b_x[4 * j + g];
-            MASK
-            v[g] += from_h[4 * i + g] + b_h[4 * j + g];
-            v[g] = g ? T(1) / (T(1) + exp(-v[g])) : tanh(v[g]);
-            z[4 * i + g] = v[g];
-        }
-        new_c = v[0] * v[1] + v[2] * c;
-        new_h = v[3] * tanh(new_c);
-        """.replace('MASK', 'v[g] *= mask[g * _ind.size() + i];' if masked else ''),
-        'lstm_window_forward' + ('_masked' if masked else ''),
-    )
-
-
-@functools.cache
-def backward_kernel():
-    """The same backwards: gz from the gradients of h, from above and from the next step, and c."""
-    return cuda.elementwise(
-        'raw T gates, T c, T new_c, T gh, T gh_next',
-        'T gc, raw T gz',
-        """
-        const T a = gates[4 * i], in = gates[4 * i + 1], f = gates[4 * i + 2], o = gates[4 * i + 3];
-        const T tanh_c = tanh(new_c), dh = gh + gh_next;
-        const T dc = gc + dh * o * (1 - tanh_c * tanh_c);
-        gz[4 * i] = dc * in * (1 - a * a);
-        gz[4 * i + 1] = dc * a * in * (1 - in);
-        gz[4 * i + 2] = dc * c * f * (1 - f);
-        gz[4 * i + 3] = dh * tanh_c * o * (1 - o);
-        gc = dc * f;
-        """,
-        'lstm_window_backward',
-    )
+        total[: len(some)] += rows[order[first[some] + k]]
+    total[often] = total.copy()
+    return total
 
 
 # The output layer
 
 
-class SoftmaxCrossEntropy(chainer.FunctionNode):
-    """The output layer and the loss of a window, some rows at a time.
+@functools.lru_cache(1)
+def scratch(size, dtype):
+    """An array for what does not outlive a call. A fresh one costs page faults each time."""
+    return numpy.empty(size, dtype)
 
-    t: (T, B) int32. Inputs: h (T, B, n), W (n_vocab, n), b (n_vocab,). Output: the sum over the
-    T steps of the mean loss of B rows (nats), a scalar; `accuracy` is the same sum of the share
-    of rows whose likeliest word is t. The gradients are computed while the logits are there.
+
+def softmax_cross_entropy(h, W, b, t, backprop):
+    """The output layer and the loss of a window; at most LOGITS logits are held at a time.
+
+    h: (T, B, n), W: (n_vocab, n), b: (n_vocab,), t: (T, B) int32. Returns (loss, accuracy,
+    gradients of the loss for h, W and b): the sums over T of the mean over B. No gradients
+    without backprop.
     """
+    xp, shape, count = backend.get_array_module(h), h.shape, t.size
+    h, t, total = h.reshape(count, -1), t.ravel(), xp.zeros(2, 'd')
+    grads = [xp.empty(array.shape, 'f') for array in (h, W, b)] if backprop else None
+    length = -(-count // -(-count // max(32, LOGITS // len(W))))  # slices of about one size
+    logits = (scratch if xp is numpy else xp.empty)(length * len(W), 'f')
+    for start in range(0, count, length):
+        rows = slice(start, start + length)
+        total += softmax_of_rows(rows, h, W, b, t, logits, shape[1], grads)
+    loss, accuracy = (total / shape[1]).astype('f')[:, None]
+    if backprop:
+        grads[0] = grads[0].reshape(shape)
+    return loss.reshape(()), accuracy.reshape(()), grads
 
-    def __init__(self, t):
-        super().__init__()
-        self.t = t
 
-    @one_blas_thread
-    def forward(self, inputs):
-        h, W, b = inputs
-        xp = backend.get_array_module(h)
-        new = empty if xp is numpy else functools.partial(xp.empty, dtype='f')
-        batchsize, n = h.shape[1:]
-        t = self.t.ravel()
-        # One column more, so that the product adds b: a pass over all logits less.
-        h_and_1, W_and_b = new((len(t), n + 1)), new((len(W), n + 1))
-        h_and_1[:, :n], h_and_1[:, n] = h.reshape(-1, n), 1
-        W_and_b[:, :n], W_and_b[:, n] = W, b
-        backprop = chainer.config.enable_backprop  # of this thread; others have one of their own
-        gh = new((len(t), n)) if backprop else None
+def softmax_of_rows(rows, h, W, b, t, logits, B, grads):
+    """(2,): the sum of the losses and the number of hits of some rows (slice). Adds to grads."""
+    h, t, xp = h[rows], t[rows], backend.get_array_module(h)
+    columns = shares(len(W)) if xp is numpy else [slice(0, len(W))]
 
-        least = max(n // 2, 128)  # for each thread holds a gradient of W, too
-        count = threads(len(t), least) if xp is numpy else 1
-        length = max(32, min(SLICE_ROWS, LOGITS // (count * len(W))))
+    def exponentials(part):
+        """Of logits less the largest of this part; where that stood, what it was, their sum."""
+        y = logits[len(t) * part.start : len(t) * part.stop].reshape(len(t), -1)
+        xp.matmul(h, W[part].T, out=y)
+        best, largest, total = xp.empty(len(t), 'l'), xp.empty(len(t), 'f'), xp.empty(len(t), 'f')
+        for start in range(
+            0, len(t), ROWS if xp is numpy else len(t)
+        ):  # some that stay in the cache
+            some = slice(start, start + ROWS if xp is numpy else len(t))
+            z = y[some]
+            z += b[part]
+            best[some] = z.argmax(axis=1)
+            largest[some] = z[xp.arange(len(z)), best[some]]
+            z -= largest[some, None]
+            xp.exp(z, out=z)
+            total[some] = z.sum(axis=1)
+        return y, best + part.start, largest, total
 
-        def work(part):
-            return self._rows(
-                new,
-                length,
-                h_and_1[part],
-                W,
-                W_and_b,
-                t[part],
-                batchsize,
-                gh[part] if backprop else None,
-            )
+    ys, *others = zip(*parallel(exponentials, columns))
+    best, largest, total = (xp.stack(arrays) for arrays in others)
+    maximum, factors = largest.max(axis=0), xp.exp(largest - largest.max(axis=0))
+    total = (total * factors).sum(axis=0)
+    losses = xp.log(total) + maximum - (h * W[t]).sum(axis=1) - b[t]
+    hits = best[largest.argmax(axis=0), xp.arange(len(t))] == t
+    factors = xp.maximum(factors / total, 1e-30)  # softmax = factor * y; 1 / factor is finite
 
-        results = parallel(work, len(t), least) if xp is numpy else [work(slice(0, len(t)))]
-        losses, hits, gWs, gbs = zip(*results)
-        self.accuracy = (sum(hits) / batchsize).astype('f')
-        if backprop:
-            gW = new(W.shape)
+    def gradients(i):
+        part, y, factor, (_, gW, gb) = columns[i], ys[i], factors[i], grads
+        own = xp.arange(len(t))
+        if len(columns) > 1:
+            own = own[(part.start <= t) & (t < part.stop)]
+        y[own, t[own] - part.start] -= 1 / factor[own]  # factor * y is softmax minus one-hot
+        factor /= B
+        if rows.start:
+            gW[part] += y.T @ (h * factor[:, None])
+            gb[part] += factor @ y
+        else:
+            xp.matmul(y.T, h * factor[:, None], out=gW[part])
+            gb[part] = factor @ y
+        return (y @ W[part]) * factor[:, None]
 
-            def add(part):
-                for start in range(
-                    part.start, part.stop, SOFTMAX_ROWS
-                ):  # a transposition that stays in the cache
-                    some = slice(start, min(start + SOFTMAX_ROWS, part.stop))
-                    for other in gWs[1:]:
-                        gWs[0][:, some] += other[:, some]
-                    gW[some] = gWs[0][:, some].T
-
-            if xp is numpy:
-                parallel(add, len(W))
-            else:
-                gW[...] = gWs[0].T
-            self.grads = gh.reshape(h.shape), gW, sum(gbs)
-        return (xp.asarray(sum(losses) / batchsize, 'f'),)
-
-    def _rows(self, new, length, h, W, W_and_b, t, batchsize, gh):
-        """Some rows h (R, n + 1), followed by the words t (R,), at most `length` at a time.
-
-        Fills gh (R, n) and returns (sum of the losses, number of hits, gradient of W.T, gradient
-        of b). Without gh, no gradients.
-        """
-        xp = backend.get_array_module(h)
-        n_vocab, n = W.shape
-        length = -(-len(h) // -(-len(h) // length))  # slices of one size
-        logits, scale = new((length, n_vocab)), new((length, 1))
-        gW, more = (
-            new((n, n_vocab)) if gh is not None and len(h) > start else None
-            for start in (0, length)
-        )
-        gb = xp.zeros(n_vocab, 'f')
-        loss, hits = xp.zeros((), 'd'), xp.zeros((), 'l')
-        for start in range(0, len(h), length):
-            some = slice(start, min(start + length, len(h)))
-            y, r = logits[: some.stop - start], scale[: some.stop - start]
-            xp.matmul(h[some], W_and_b.T, out=y)
-            step = SOFTMAX_ROWS if xp is numpy else length
-            for low in range(0, len(y), step):
-                z, t_z = y[low : low + step], t[some][low : low + step]
-                index = xp.arange(len(z))
-                best = z.argmax(axis=1)
-                hits += xp.count_nonzero(best == t_z)
-                z -= z[index, best][:, None]
-                right = z[index, t_z]
-                xp.exp(z, out=z)
-                total = z.sum(axis=1)
-                loss += (xp.log(total) - right).sum()
-                if gh is not None:  # z times 1 / (total B) is softmax minus one-hot, over B
-                    z[index, t_z] = z[index, t_z] - total
-                    r[low : low + step, 0] = 1 / (total * batchsize)
-                    gb += r[low : low + step, 0] @ z
-            if gh is not None:
-                xp.matmul(y, W, out=gh[some])
-                gh[some] *= r
-                xp.matmul((h[some, :n] * r).T, y, out=more if start else gW)
-                if start:
-                    gW += more
-        return loss, hits, gW, gb
-
-    def backward(self, indexes, grad_outputs):
-        g = grad_outputs[0].array
-        grads = self.grads
-        if not isinstance(g, numpy.ndarray) or g != 1:
-            grads = [grad * g for grad in grads]
-        return tuple(chainer.as_variable(grads[i]) for i in indexes)
+    if grads:
+        grads[0][rows] = sum(parallel(gradients, range(len(columns))))
+    return xp.stack([losses.sum(), hits.sum()])
 
 
 # The update
@@ -646,9 +393,6 @@ class Adam(chainer.optimizers.Adam):
 
     Of its hyperparameters, alpha, beta1, beta2 and eps.
     """
-
-    def __init__(self, alpha=0.001):
-        super().__init__(alpha)
 
     def create_update_rule(self):
         return AdamRule(self.hyperparam)
@@ -665,27 +409,13 @@ class AdamRule(adam.AdamRule):
         if param.grad is None:
             return
         hp = self.hyperparam
-        arrays = [
-            array.reshape(-1)
-            for array in (param.array, param.grad, self.state['m'], self.state['v'])
-        ]
-        piece = CACHED // 2
+        arrays = [a.reshape(-1) for a in (param.array, param.grad, *map(self.state.get, 'mv'))]
 
         def update(part):
-            scratch = empty((piece,))
-            for start in range(part.start, part.stop, piece):
-                p, g, m, v = (array[start : min(start + piece, part.stop)] for array in arrays)
-                s = numpy.subtract(g, m, out=scratch[: len(p)])
-                s *= 1 - hp.beta1
-                m += s
-                numpy.multiply(g, g, out=s)
-                s -= v
-                s *= 1 - hp.beta2
-                v += s
-                numpy.sqrt(v, out=s)
-                s += hp.eps
-                numpy.divide(self.alpha_t, s, out=s)
-                s *= m
-                p -= s
+            for start in range(part.start, part.stop, ADAM_PIECE):
+                p, g, m, v = (a[start : min(start + ADAM_PIECE, part.stop)] for a in arrays)
+                m += (g - m) * (1 - hp.beta1)
+                v += (g * g - v) * (1 - hp.beta2)
+                p -= m * float(self.alpha_t) / (numpy.sqrt(v) + hp.eps)
 
-        parallel(update, param.size, 4 * piece)
+        parallel(update, shares(param.size, ADAM_PIECE // 2))

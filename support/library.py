@@ -1,6 +1,6 @@
-"""A folder of any number of texts as ids in a memory-mapped file, which is made once.
+"""Any number of texts as ids in a memory-mapped file, which is made once.
 
-    library = encode_folder('library', store='result/encoded')
+    library = encode_texts(['library', 'more.txt'], store='result/encoded')
     library.ids                               # (N,) int32, numpy.memmap
 
 The ids are those of text.read, tokenize, make_vocabulary and encode; memory holds one text
@@ -10,7 +10,6 @@ at a time.
 import collections
 import concurrent.futures
 import concurrent.futures.process
-import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -26,60 +25,83 @@ import filelock
 import numpy
 import tqdm
 
-from support import terminal
-from support.source import CorpusError, files_in, find, name_of, read_bytes
-from support.text import ENDINGS, EOS, SAMPLE, UNK
-from support.text import choose_tokenizer, make_vocabulary, read_document, tokenize
+from support import aozora, terminal
+from support.source import CorpusError, documents, files_in, find, name_of, passed_over
+from support.text import ENDINGS, EOS, REPLACEMENT, SAMPLE, UNK
+from support.text import explained_tokenizer, make_vocabulary, read_document, tokenize
 
 ALONE = 4 << 20  # bytes up to which helpers, each of which takes seconds to start, do not pay
-FORMAT = 2  # of the files in the store; a part of their names
+FORMAT = 4  # of the files in the store; a part of their names
 
 
 @dataclasses.dataclass
 class Library:
-    """The texts of a folder, encoded; behind them a text for validation."""
+    """Texts, encoded; behind them a text for validation."""
 
-    ids: numpy.ndarray  # (N,) int32, a numpy.memmap: file order, that of the paths
+    ids: numpy.ndarray  # (N,) int32, a numpy.memmap: in the order of the sources and paths
     vocabulary: list  # of str
     tokenizer: str  # 'mecab', 'space' or 'char'
+    why: str  # that tokenizer
     n_valid: int  # how many of the last ids are those of the text for validation
     checksum: int  # zlib.crc32 of the ids
-    left_out: list  # of str: the texts that cannot be read, each with the reason
+    files: list  # of str: the absolute paths of the texts
+    remarks: list  # of str: what cannot be read, and why; what is left out or replaced
 
 
-def encode_folder(
-    folder, valid_text='', store='.', level='word', encoding=None, min_count=1, vocab_size=0
-):
-    """The Library of the .txt files below a folder and of valid_text (str, '' for none).
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How texts are read: the options of text.read, explained_tokenizer and make_vocabulary."""
 
-    The first time it is made in the folder `store`: a file .ids and a .json. Their name is that of
-    the folder and a key made of names, sizes and times of the texts, and of the options, which
-    are those of text.read, choose_tokenizer and make_vocabulary. CorpusError if no text can be
-    read, OSError if the store cannot be written.
+    level: str = 'word'
+    tokenizer: str | None = None
+    encoding: str | None = None
+    errors: str = 'strict'
+    min_count: int = 1
+    vocab_size: int = 0
+
+
+def encode_texts(sources, valid_text='', store='.', reading=Reading()):
+    """The Library of texts and of valid_text (str, '' for none); reading: a Reading.
+
+    sources: list of str, paths of texts, .zip files and folders of both. The first time it is made
+    in the folder `store`: a file .ids and a .json. Their name is that of the first source and a key
+    made of names, sizes and times of the texts, and of the reading. A text of a folder that cannot
+    be read is left out, with a remark. CorpusError if one that is named itself cannot be read, or
+    none, OSError if the store cannot be written.
     """
-    folder, store = find(folder), pathlib.Path(store)
-    paths = files_in(folder, ENDINGS)
-    files = [(str(path.relative_to(folder)), *_facts(path)) for path in paths]
-    options = level, encoding, min_count, vocab_size
-    key = json.dumps([FORMAT, files, zlib.crc32(valid_text.encode()), options])
+    sources, store = [find(source) for source in sources], pathlib.Path(store)
+    named, paths, remarks = set(), [], []
+    for source in sources:
+        if os.path.isdir(source):
+            found, others = files_in(source, (*ENDINGS, '.zip'))
+            remarks += passed_over(source, others, (*ENDINGS, '.zip'))
+            paths += map(str, found)
+        else:
+            named.add(source)
+            paths.append(source)
+    files = [(path, *_facts(path)) for path in map(os.path.realpath, paths)]
+    key = json.dumps(
+        [FORMAT, sources, files, zlib.crc32(valid_text.encode()), dataclasses.astuple(reading)]
+    )
     digest = hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:16]
-    ids_path = store / f'{name_of(folder)[:40]}-{digest}.ids'
+    ids_path = store / f'{name_of(sources[0])[:40]}-{digest}.ids'
     store.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(ids_path.with_suffix('.lock')):  # one process makes it, others wait
-        return _load(ids_path) or _make(ids_path, folder, paths, valid_text, *options)
+        library = _load(ids_path) or _make(ids_path, paths, named, valid_text, reading)
+    return dataclasses.replace(library, remarks=remarks + library.remarks)
 
 
 def _facts(path):
     """(size, time, can it be read?) of a file; what is gone meanwhile shows when it is read."""
     try:
-        stat = path.stat()
+        stat = os.stat(path)
         return stat.st_size, stat.st_mtime_ns, os.access(path, os.R_OK)
     except OSError:
         return 0, 0, False
 
 
 def _load(ids_path):
-    """The Library that encode_folder has left, or None if it is not there, or damaged."""
+    """The Library that encode_texts has left, or None if it is not there, or damaged."""
     try:
         notes = json.loads(ids_path.with_suffix('.json').read_bytes())
         library = Library(numpy.memmap(ids_path, 'i', 'r'), **notes)
@@ -93,58 +115,67 @@ def _load(ids_path):
     return library if whole else None
 
 
-def _make(ids_path, folder, paths, valid_text, level, encoding, min_count, vocab_size):
+def _make(ids_path, paths, named, valid_text, reading):
     """Encodes the texts at the paths and valid_text, writes both files; returns the Library."""
-    tokenizer = _choose_tokenizer(paths, level, encoding)
+    tokenizer, why = _choose_tokenizer(paths, reading)
     with terminal.replacing(ids_path) as file:
         writer = _Writer(file)
-        left_out = _write_texts(writer, paths, encoding, tokenizer)
+        remarks = _write_texts(writer, paths, named, reading, tokenizer)
         if set(writer.index) <= {EOS}:
             raise CorpusError(
-                f'{left_out[0]}; none of the {len(paths)} texts can be read'
-                if left_out
-                else f'{folder}: there is no text in it'
+                f'{remarks[0]}; none of the {len(paths)} texts can be read'
+                if remarks
+                else f'{paths[0]}: there is no text in it'
             )
         words, valid_ids = _distinct(tokenize(valid_text, tokenizer))
         writer.write(words, valid_ids)
-        vocabulary = make_vocabulary(dict(zip(writer.index, writer.counts)), min_count, vocab_size)
+        counts = dict(zip(writer.index, writer.counts))
+        vocabulary = make_vocabulary(counts, reading.min_count, reading.vocab_size)
         checksum = writer.renumber(vocabulary)
     notes = {
         'vocabulary': vocabulary,
         'tokenizer': tokenizer,
+        'why': why,
         'n_valid': len(valid_ids),
         'checksum': checksum,
-        'left_out': left_out,
+        'files': [os.path.realpath(path) for path in paths],
+        'remarks': remarks,
     }
     with terminal.replacing(ids_path.with_suffix('.json')) as file:
         file.write(json.dumps(notes).encode())
     return Library(numpy.memmap(ids_path, 'i', 'r'), **notes)
 
 
-def _choose_tokenizer(paths, level, encoding):
-    """choose_tokenizer of the first texts, as many as it looks at."""
+def _choose_tokenizer(paths, reading):
+    """explained_tokenizer of the first texts, as many as it looks at."""
     start = ''
     for path in paths:
-        with contextlib.suppress(CorpusError):
-            start += read_document(read_bytes(path), str(path), encoding)
+        start += ''.join(text for text, _ in _texts(path, reading) if text)
         if len(start) >= SAMPLE:
             break
-    return choose_tokenizer(start, level)
+    return explained_tokenizer(start, reading.level, reading.tokenizer)
 
 
-def _write_texts(writer, paths, encoding, tokenizer):
-    """Writes the ids of the texts with a _Writer; returns what is left out, as in Library."""
+def _write_texts(writer, paths, named, reading, tokenizer):
+    """Writes the ids of the texts with a _Writer; returns the remarks (list of str).
+
+    CorpusError if one of the paths in `named` (set) cannot be read.
+    """
     sizes = [_facts(path)[0] for path in paths]
-    jobs = [(path, encoding, tokenizer) for path in paths]
-    left_out = []
+    jobs = [(path, reading, tokenizer) for path in paths]
+    remarks, lines = [], aozora.Lines()
     with tqdm.tqdm(total=sum(sizes), unit='B', unit_scale=True, disable=None) as progress:
         work = _in_helpers if sum(sizes) > ALONE else map
-        for size, (words, ids, reason) in zip(sizes, work(_encode_text, jobs)):
+        for path, size, result in zip(paths, sizes, work(_encode_file, jobs)):
+            words, ids, left_out, replaced, counted = result
+            if left_out and path in named:
+                raise CorpusError(left_out[0])
             writer.write(words, ids)
-            if reason:
-                left_out.append(reason)
+            remarks += [f'left out: {reason}' for reason in left_out] + replaced
+            lines.total += counted.total
+            lines.left_out += counted.left_out
             progress.update(size)
-    return left_out
+    return remarks + lines.remarks(f'{len(paths):,} texts' if paths[1:] else paths[0])
 
 
 class _Writer:
@@ -176,17 +207,37 @@ class _Writer:
         return zlib.crc32(ids)
 
 
-def _encode_text(job):
-    """(different words, ids, None) of a text, or, if it cannot be read, ([], [], why (str)).
+def _encode_file(job):
+    """What a text or .zip holds: (different words, ids, reasons, remarks, aozora.Lines).
 
-    job: (path, encoding, tokenizer).
+    job: (path, reading, tokenizer). reasons: why which text cannot be read; remarks: in which bad
+    bytes were replaced.
     """
-    path, encoding, tokenizer = job
+    path, reading, tokenizer = job
+    words, reasons, remarks, lines = [], [], [], aozora.Lines()
+    for text, reason in _texts(path, reading, lines):
+        words += tokenize(text, tokenizer)
+        reasons += [reason] if reason else []
+        remarks += replaced(path, text, reading.errors)
+    return *_distinct(words), reasons, remarks, lines
+
+
+def replaced(name, text, errors):
+    """What --errors replace has done to a text (str): a line (in a list of str), or none."""
+    count = text.count(REPLACEMENT) if errors == 'replace' else 0
+    return [f'{name}: bad bytes were read as {REPLACEMENT}, {count:,} times'] if count else []
+
+
+def _texts(path, reading, lines=None):
+    """Yields (text, None), or ('', why it cannot be read), of each document of a file or .zip."""
     try:
-        text = read_document(read_bytes(path), str(path), encoding)
-        return *_distinct(tokenize(text, tokenizer)), None
+        for name, data in documents(path, ENDINGS):
+            try:
+                yield read_document(data, name, reading.encoding, reading.errors, lines), None
+            except CorpusError as error:
+                yield '', str(error)
     except CorpusError as error:
-        return *_distinct([]), str(error)
+        yield '', str(error)
 
 
 def _distinct(words):

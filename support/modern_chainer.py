@@ -9,6 +9,7 @@ replaces what other packages have removed since. If chainer was imported
 before, an ImportError says so.
 """
 
+import multiprocessing
 import os
 import sys
 import types
@@ -27,7 +28,8 @@ _check = types.ModuleType('chainer._environment_check')
 _check.check = lambda: None
 sys.modules['chainer._environment_check'] = _check
 
-# NumPy 2 dropped this table; chainer.functions.as_strided still reads it.
+# NumPy 2 dropped these two; chainer.functions.resize_images and as_strided still read them.
+numpy.float = float
 if not hasattr(numpy, 'sctypes'):
     numpy.sctypes = {
         'int': [numpy.int8, numpy.int16, numpy.int32, numpy.int64],
@@ -39,6 +41,9 @@ if not hasattr(numpy, 'sctypes'):
 
 # CuPy 14 has no cuDNN interface any more; without this Chainer looks for it.
 os.environ.setdefault('CHAINER_CUDNN', '0')
+
+# Since Python 3.14 the processes of a MultiprocessIterator do not begin as copies of this one.
+multiprocessing.set_forkserver_preload(['__main__', __name__])
 
 with warnings.catch_warnings():
     # NCCL joins several GPUs; one GPU does without.

@@ -9,18 +9,29 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-import pathlib
 import re
 
-from read_midi import MidiError, MusicError, Setup, choose_track, note_counts, parse_word, read_midi
-from read_midi import WORD, resolution, setup_of, to_words, track_name, with_deltas
+from read_midi import (
+    MidiError,
+    MusicError,
+    Setup,
+    choose_channel,
+    choose_track,
+    from_bytes,
+    in_time,
+)
+from read_midi import PERCUSSION, WORD, parse_word, parts, quarter_of, read_midi, resolution
+from read_midi import setup_of, sounding_together, to_words, track_numbers, with_deltas
+from support.source import CorpusError, documents, files_in, find, is_folder
 from support.text import EOS
 
 # Types per token above which music is learnt by heart: recordings of a piano have 0.17 to 0.55,
 # half of them over 0.29; folk tunes below 0.11.
 MAX_TYPES_PER_TOKEN = 0.2
-SUFFIXES = {'.mid', '.midi', '.kar', '.rmi', '.smf'}
+ENDINGS = ('.mid', '.midi', '.kar', '.rmi', '.smf')
 PITCHES = ['C', 'C#', 'D', 'D#', 'E', 'F', 'F#', 'G', 'G#', 'A', 'A#', 'B']
+PEDAL = 64  # the controller of the sustain pedal, which is down from a value of 64 on
+MAX_TICKS = (1 << 28) - 1  # of a delta time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,88 +47,153 @@ class Collection:
     remarks: list
 
 
-def read(paths, track=None, events='notes', setup=None):
-    """The Collection of the pieces in files and folders (list of paths).
+@dataclasses.dataclass
+class _File:
+    """A MIDI file, and what is learned of it."""
 
-    track: an int, 'all', or None, the track with most notes of each file. events: a key of
-    read_midi.EVENTS. setup: a Setup to go on with; or None: that of the first piece, with the
-    programs of channels that only later ones use. All pieces count time as the setup does or,
-    without one, as most of them do. A file in a folder that cannot be used becomes a remark;
-    one that is named itself is an error: MusicError.
+    name: str
+    raw: bytes | None  # None: not read yet
+    is_named: bool  # by the user, and not only found in a folder or zip
+    words: list | None = None  # of str
+    setup: Setup | None = None
+
+
+@dataclasses.dataclass
+class Note:
+    """A note that begins and ends at a tick; end is None if nothing ends it."""
+
+    start: int
+    end: int | None
+    channel: int  # 0 to 15
+    key: int
+    velocity: int
+
+
+def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
+    """The Collection of the pieces in files, folders, zips and http(s) addresses (of str).
+
+    track, channel: see choose_track and choose_channel of read_midi.py. events: a key of its
+    EVENTS. grid: steps of a quarter to which times are rounded (see `on_grid`); 0: they are not.
+    setup: a Setup to go on with; or None: that of one piece, the first of the resolution that
+    most have, with the programs of channels that only others use. All pieces count time as it
+    does. A file in a folder or zip that cannot be used becomes a remark; one that is named
+    itself is an error: MusicError.
     """
-    files = _files(paths)
-    found, pieces, remarks, converted = [], [], [], 0
-    for path, named in files:
-        with _left_out(path, named, remarks):
-            data = read_midi(path)
-            chosen = choose_track(data, track)
-            words, own = to_words(data, chosen, events), setup_of(data, chosen)
-            found.append((path, named, words, own))
-            if data['warnings']:
-                _, offset, reason = data['warnings'][0]
-                count = len(data['warnings'])
-                remarks.append(f'{path}: {reason} (byte {offset}); warnings: {count}')
-            if len(files) == 1:
-                remarks += [*_tracks(data), f'learning track {chosen}']
-    if found and not setup:
-        setup = _most_frequent([own for *_, own in found])
-    for path, named, words, own in found:
-        with _left_out(path, named, remarks):
-            old, new = resolution(own.division), resolution(setup.division)
-            pieces.append(words if old == new else rescale(words, old, new))
-            converted += old != new
-            setup = dataclasses.replace(setup, events={**own.events, **setup.events})
+    sources = [*map(str, sources)]
+    files, found, left_out, remarks = _files(sources), [], [], []
+    for file in files:
+        with _left_out(file, files, left_out):
+            data = read_midi(file.name) if file.raw is None else from_bytes(file.raw, file.name)
+            chosen = choose_track(data, track, channel)
+            chosen = chosen, choose_channel(data, chosen, channel)
+            file.words, file.setup = _learned(data, *chosen, events, grid)
+            found.append(file)
+            remarks += _remarks(file.name, data, *chosen, is_alone=len(files) == 1)
+    counts = collections.Counter(resolution(piece.setup.division) for piece in found)
+    ticks = max(counts, key=lambda ticks: (counts[ticks], ticks), default=0)  # or the finest
+    ticks = resolution(setup.division) if setup else ticks
+    pieces, converted = [], 0
+    for piece in found:
+        with _left_out(piece, files, left_out):
+            old = resolution(piece.setup.division)
+            pieces.append(piece.words if old == ticks else rescale(piece.words, old, ticks))
+            converted += old != ticks
+    remarks += [f'left out: {reason}' for reason in left_out]
     if not pieces:
-        raise MusicError(f'{files[0][0].parent}: no MIDI file in it can be used')
+        reasons = '; '.join(left_out[:3]) + '; ...' * (len(left_out) > 3)
+        raise MusicError(f'{sources[0]}: no MIDI file in it can be used: {reasons}')
     if converted:
         counted = f'{converted} of {len(pieces)} pieces counted time in other units'
         remarks.append(f'{counted}: converted')
-    longest = max([1, *map(longest_note, pieces)])
-    return Collection(pieces, dataclasses.replace(setup, longest=longest), remarks)
+    setup = setup or _shared_setup(found, ticks)
+    # without any end of a note, a quarter: a note of no length could not be heard
+    longest = max(map(longest_note, pieces)) or quarter_of(setup.division)
+    return Collection(pieces, dataclasses.replace(setup, longest=min(longest, MAX_TICKS)), remarks)
 
 
-def _files(paths):
-    """[(path of a file, is it named itself?), ...] for files and folders."""
+def _files(sources):
+    """The _Files (list) of sources; MusicError if one cannot be had or holds no MIDI file."""
     files = []
-    for path in map(pathlib.Path, paths):
-        if path.is_dir():
-            inside = [p for p in sorted(path.rglob('*')) if p.suffix.lower() in SUFFIXES]
-            inside = [p for p in inside if p.is_file() and not p.name.startswith('.')]
-            if not inside:
-                raise MusicError(f'{path}: no MIDI file in this folder')
-            files += [(file, False) for file in inside]
-        else:
-            files.append((path, True))
+    try:
+        for source in sources:
+            if is_folder(source):
+                files += [
+                    _File(str(path), None, False) for path in files_in(find(source), ENDINGS)[0]
+                ]
+            else:
+                inside = list(documents(source, ENDINGS))
+                files += [_File(name, raw, len(inside) == 1) for name, raw in inside]
+    except CorpusError as error:
+        raise MusicError(str(error)) from None
     return files
 
 
+def is_music(source):
+    """True if a file, folder, zip or http(s) address (str) holds a MIDI file."""
+    try:
+        first = next(documents(source, ENDINGS))[1]
+    except CorpusError:
+        return False
+    return first[:4] in (b'MThd', b'RIFF') or first[128:132] == b'MThd'
+
+
 @contextlib.contextmanager
-def _left_out(path, named, remarks):
-    """An error in a file becomes a remark or, if the file is named itself, a MusicError."""
+def _left_out(file, files, reasons):
+    """An error in a file becomes one of the reasons or, if it is named itself, a MusicError."""
     try:
         yield
     except (MidiError, MusicError) as error:
-        message = str(error) if isinstance(error, MidiError) else f'{path}: {error}'
-        if named:
-            raise MusicError(message) from None
-        remarks.append(f'left out: {message}')
+        message = str(error) if isinstance(error, MidiError) else f'{file.name}: {error}'
+        if file.is_named:
+            others = '; a folder would go on without this file' * (len(files) > 1)
+            raise MusicError(message + others) from None
+        reasons.append(message)
 
 
-def _tracks(data):
-    """The tracks that have notes, in lines (list of str)."""
-    return [
-        f'  track {number} {track_name(track)!r}: {count:,} notes'
-        for number, (track, count) in enumerate(zip(data['tracks'], note_counts(data)))
-        if count
-    ]
+def _learned(data, track, channel, events, grid):
+    """The words (list of str) and the Setup of a piece."""
+    setup = setup_of(data, track, channel)
+    if not grid:
+        return to_words(data, track, events, channel), setup
+    kept = setup.events
+    if resolution(setup.division) < 0:  # half a second becomes a quarter, whatever it says
+        kept = {kind: event for kind, event in kept.items() if kind != 'ff51'}
+    return on_grid(data, track, channel, events, grid), Setup(f'{grid:04x}', kept)
 
 
-def _most_frequent(setups):
-    """The first setup, without events, of the resolution that most have; of several the finest."""
-    counts = collections.Counter(resolution(setup.division) for setup in setups)
-    most = max(counts, key=lambda ticks: (counts[ticks], ticks))
-    division = next(setup.division for setup in setups if resolution(setup.division) == most)
-    return Setup(division, {})
+def _remarks(name, data, track, channel, is_alone):
+    """What a user should know of a file and of what is learned of it: lines (list of str)."""
+    remarks, found = [], parts(data)
+    if data['warnings']:
+        _, offset, reason = data['warnings'][0]
+        remarks.append(f'{name}: {reason} (byte {offset}); warnings: {len(data["warnings"])}')
+    if is_alone:
+        remarks += [f'  {part}' for part in found]
+        several = sum(part.track == track for part in found) > 1
+        remarks.append(
+            f'learning track {track}' + f', channel {channel}' * bool(several and channel)
+        )
+    if channel == PERCUSSION:
+        remarks.append(f'{name}: only percussion is learned')
+    return remarks
+
+
+def _shared_setup(found, ticks):
+    """The Setup of the first of some _Files that has this resolution (int).
+
+    Channels that only others use have the programs of those.
+    """
+    found = sorted(found, key=lambda file: resolution(file.setup.division) != ticks)
+    events = {kind: event for kind, event in found[0].setup.events.items() if kind[0] != 'c'}
+    known = set()
+    for file in found:
+        used = {word.split('_')[1][1] for word in file.words if '_ff_' not in word}
+        programs = file.setup.events.items()
+        events |= {
+            kind: event for kind, event in programs if kind[1] in used - known and kind[0] == 'c'
+        }
+        known |= used
+    return Setup(found[0].setup.division, events)
 
 
 # Changing a piece
@@ -155,28 +231,105 @@ def transpose(words, semitones):
 def also_transposed(words, low, high):
     """The words of pieces after all their transpositions by low to high semitones.
 
-    EOS stands between the pieces. A last piece that is cut (the rest of it is for validation)
-    is cut in its transpositions, too.
+    EOS stands between the pieces. A piece that has only percussion is not repeated. A last
+    piece that is cut (the rest of it is for validation) is cut in its transpositions, too.
     """
     pieces = [list(piece) for end, piece in itertools.groupby(words, EOS.__eq__) if not end]
     steps = [step for step in range(min(low, high), max(low, high) + 1) if step]
-    moved = [transpose(piece, step) for step in steps for piece in pieces]
-    return [word for piece in moved if piece for word in (EOS, *piece)] + words
+    moved = [(piece, transpose(piece, step)) for step in steps for piece in pieces]
+    copies = [copy for piece, copy in moved if copy and copy != piece]
+    return [word for copy in copies for word in (EOS, *copy)] + words
+
+
+def at_tempo(words, setup, bpm):
+    """The words and the Setup of a piece in one tempo: bpm (float) quarters per minute.
+
+    Changes of tempo are left out, with their time kept. MusicError if the piece counts SMPTE
+    frames, which no tempo changes.
+    """
+    if resolution(setup.division) < 0:
+        raise MusicError('the model counts time in SMPTE frames, which no tempo changes')
+    tempo = {'ff51': f'ff5103{round(60000000 / bpm):06x}'}
+    kept = (message for message in in_ticks(words) if message[1] != b'\xff')
+    kept = with_deltas((tick, f'{status.hex()}_{body.hex()}') for tick, status, body in kept)
+    return kept, dataclasses.replace(setup, events={**setup.events, **tempo})
 
 
 def longest_note(words):
     """Ticks (int) of the longest note that both begins and ends; 0 if there is none."""
-    longest = tick = 0
-    sounding = collections.defaultdict(collections.deque)
+    found = notes(in_ticks(words))
+    return max((note.end - note.start for note in found if note.end is not None), default=0)
+
+
+def in_ticks(words):
+    """Yields (tick, status, body) of each word, as of parse_word, counted from the beginning."""
+    tick = 0
     for word in words:
         ticks, status, body = parse_word(word)
         tick += ticks
-        starts = sounding[status[0] % 16, body[0]]
-        if status[0] >> 4 == 9 and body[1]:
-            starts.append(tick)
-        elif status[0] >> 4 in (8, 9) and starts:
-            longest = max(longest, tick - starts.popleft())
-    return longest
+        yield tick, status, body
+
+
+def notes(messages, with_pedal=False):
+    """The Notes (list, in the order of their starts) of messages: (tick, status, body) in order.
+
+    A note-off ends the oldest note of its channel and key. with_pedal: not before the sustain
+    pedal is up, or after the last message.
+    """
+    found, sounding, held = [], collections.defaultdict(collections.deque), {}
+    tick = 0
+    for tick, status, body in messages:
+        kind, channel = status[0] >> 4, status[0] % 16
+        starts = sounding[channel, body[0]]
+        if kind == 9 and body[1]:
+            found.append(Note(tick, None, channel, *body))
+            starts.append(found[-1])
+        elif kind in (8, 9) and starts:
+            note = starts.popleft()
+            note.end = tick
+            held.get(channel, []).append(note)
+        elif with_pedal and kind == 0xB and body[0] == PEDAL:
+            for note in held.pop(channel, []):
+                note.end = tick
+            if body[1] >= 64:
+                held[channel] = []
+    for note in itertools.chain(*held.values()):
+        note.end = tick
+    return found
+
+
+def on_grid(data, track, channel, events, grid):
+    """The pseudo-words of a recording, with times rounded to `grid` steps of a quarter.
+
+    data to events are those of to_words. Ticks are steps then. What no player repeats is taken
+    away: velocities have eight levels, events of one step a fixed order. The sustain pedal
+    lengthens notes, also from another track of their channel, and is left out. A note lasts a
+    step at least and ends where its key is struck again.
+    """
+    quarter = quarter_of(data['header'][12:].hex())
+
+    def step(tick):
+        return (2 * tick * grid + quarter) // (2 * quarter)
+
+    own, messages = track_numbers(data, track), []
+    for tick, number, chunk in in_time(data, sounding_together(data, track)):
+        status = chunk['status']
+        if status < b'\xf0' and channel in (None, status[0] % 16 + 1):
+            if number in own or status[0] >> 4 == 0xB:
+                messages.append((step(tick), status, chunk['body']))
+    struck = {(n.channel, n.key, n.start): n for n in notes(messages, with_pedal=True)}
+    order = sorted(struck)
+    steps = []  # (step, place in it, event)
+    for (c, key, start), after in zip(order, [*order[1:], ()]):
+        note = struck[c, key, start]
+        end = start + grid if note.end is None else max(note.end, start + 1)
+        end = min(end, after[2]) if after[:2] == (c, key) else end
+        steps.append((start, 2, f'9{c:x}_{key:02x}{note.velocity & 0x70 | 8:02x}'))
+        steps.append((end, 0, f'8{c:x}_{key:02x}40'))
+    for tick, status, body in in_ticks(to_words(data, track, events, channel)):
+        if status[0] >> 4 > 9 and (status[0] >> 4, body[0]) != (0xB, PEDAL):
+            steps.append((step(tick), 1, f'{status.hex()}_{body.hex()}'))
+    return with_deltas((at, event) for at, _, event in sorted(steps))
 
 
 # Words to begin with
@@ -185,13 +338,14 @@ def longest_note(words):
 def pitch_words(vocabulary):
     """What starts each note that the vocabulary knows: dict of key (int) to word (str), by key.
 
-    Of several words for one key the one with the shortest delta, the first of these.
+    Of several words for one key the one with the shortest delta, the first of these. Percussion
+    is left out: its keys are no pitches.
     """
     starts = {}
     for word in filter(WORD.fullmatch, vocabulary):
         ticks, status, body = parse_word(word)
         key = body[0]
-        is_start = status[0] >> 4 == 9 and body[1]
+        is_start = status[0] >> 4 == 9 and body[1] and status[0] % 16 + 1 != PERCUSSION
         if is_start and (key not in starts or ticks < starts[key][0]):
             starts[key] = ticks, word
     return {key: word for key, (_, word) in sorted(starts.items())}
@@ -212,7 +366,7 @@ def pitch_name(key):
 
 
 def nearest_word(word, vocabulary):
-    """The word of the vocabulary that is most like `word`: channel, kind, key, time, velocity.
+    """The word of the vocabulary that is most like `word`: channel, kind, key, time, the rest.
 
     MusicError if the vocabulary has no music word at all.
     """
@@ -225,7 +379,7 @@ def nearest_word(word, vocabulary):
             other_status[0] >> 4 != status[0] >> 4,
             abs(other_body[0] - body[0]),
             abs(other_ticks - ticks),
-            abs(other_body[-1] - body[-1]),
+            abs(int.from_bytes(other_body[1:], 'big') - int.from_bytes(body[1:], 'big')),
         )
 
     near = min(filter(WORD.fullmatch, vocabulary), key=distance, default=None)

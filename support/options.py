@@ -30,7 +30,7 @@ def merge(defaults, given, folder, rank):
             raise checkpoint.CheckpointError(f'{path}: its options are none of this program')
     args = argparse.Namespace(**{**defaults, **(saved.options if saved else {}), **given})
     if saved:  # before anything is read or fetched that the old run names
-        source = args.corpus or ' '.join(args.midi)
+        source = ' '.join(args.corpus or args.midi)
         print(f'going on with {path} after epoch {saved.epoch}, which learned from {source}')
     args.out = pathlib.Path(args.out or _default_out(vars(args)))
     return args, saved
@@ -43,27 +43,33 @@ def check(parser, fixed, args, given, saved, processes):
     the command line; saved: the Checkpoint to go on from, or None.
     """
     for name in fixed if saved else ():
-        if name in given and given[name] != saved.options[name]:
-            old = f'{saved.options[name]} in {saved.path}'
+        if name in given and given[name] != saved.options.get(name):
+            old = f'{saved.options.get(name)} in {saved.path}'
             parser.error(f'--{name.replace("_", "-")} is {old} and cannot change now')
     if not args.corpus and not args.midi:
         parser.error('what shall it learn? for instance --corpus holmes.txt or --midi track1.mid')
     if args.corpus and args.midi:
         parser.error('--corpus or --midi: one of the two' + (' is in that run' if saved else ''))
     for name in ('corpus', 'valid', 'test'):
-        if getattr(args, name) == '':
+        if '' in (getattr(args, name) or ()):
             parser.error(f'--{name} is empty')
-    for name in ('track', 'events', 'transpose') if args.corpus else ('level', 'encoding'):
+    of_texts = ('level', 'tokenizer', 'encoding', 'errors')
+    of_music = ('track', 'channel', 'events', 'grid', 'transpose')
+    for name in of_music if args.corpus else of_texts:
         if name in given:
             parser.error(f'--{name} is for --{"midi" if args.corpus else "corpus"}')
+    if args.tokenizer and args.level == 'char':
+        parser.error('--level char takes single characters, --tokenizer is for words')
+    if args.lr == 0:
+        parser.error('--lr 0 learns nothing')
     if args.batchsize % processes:
         parser.error(f'--batchsize {args.batchsize} is not a multiple of {processes} processes')
 
 
 def _default_out(options):
     """The folder (str) of a run: result/NAME of what it learns, by its options (dict)."""
-    source = options['corpus'] or (options['midi'] or [''])[0]
-    return f'result/{name_of(source)}'
+    sources = options['corpus'] or options['midi'] or ['']
+    return f'result/{name_of(sources[0])}'
 
 
 def _path_to_resume(given):

@@ -9,25 +9,31 @@ import time
 
 import tqdm
 
+PART = 1_000_000  # words after which a longer epoch is validated and logged: some minutes
 AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
 LINE_EVERY = 60  # seconds between the lines that a file or a pipe gets
 JUMP_WORDS = 500  # the fewest words whose loss is compared with the loss before
 
 
+def parts(words):
+    """Into how many parts an epoch of so many words is divided, for validation and the log."""
+    return max(1, words // PART)
+
+
 class Progress:
-    """The means of the epoch so far, and how they are shown.
+    """The means of the epoch so far, or of a part of it, and how they are shown.
 
     A screen gets a bar with the epoch, words per second, the loss and the time left of the whole
     run; a file or a pipe gets a line a minute instead.
 
     epochs, words: how long the run and an epoch are; done: words read before this start;
-    sums: (3,) float64, of this epoch: loss and accuracy, summed over steps, and the steps;
+    sums: (3,) float64, of this epoch or part: loss and accuracy, summed over steps, and the steps;
     log: the epochs before this start, a list of dict as in log.jsonl.
     """
 
     def __init__(self, epochs, words, done, sums, log=()):
         self.epochs, self.words, self.done, self.sums = epochs, words, done, sums
-        last = log[-1] if log else {}
+        self.parts, last = parts(words), log[-1] if log else {}
         self.began = time.perf_counter() - last.get('elapsed_time', 0)
         self.watch, self.columns = LossWatch(last.get('main/loss')), None
         self.seconds = self.read = 0  # of this epoch, since the program started
@@ -84,8 +90,16 @@ class Progress:
             share = (self.done % self.words or self.words) / self.words
             self.say(f'{epoch}, {share:.0%}: {mean}, {speed:,.0f} words/s, {left} left')
 
-    def end_epoch(self):
-        """The means of the epoch, a dict for the log; the sums begin again."""
+    def parts_done(self, window, windows):
+        """How many parts of the epoch are done (int) if one ends with this window; or 0.
+
+        window (int): counted from 0; windows (int): of the epoch.
+        """
+        done = (window + 1) * self.parts // windows
+        return done if done > window * self.parts // windows else 0
+
+    def end_part(self):
+        """The means of the epoch or part, a dict for the log; the sums begin again."""
         loss, accuracy, steps = self.sums
         entry = {'main/loss': loss / steps, 'main/accuracy': accuracy / steps}
         entry['tokens/s'] = self.read / self.seconds
@@ -93,8 +107,16 @@ class Progress:
         self.sums[:] = self.read = self.seconds = 0
         return entry
 
-    def show(self, entry):
-        """Prints an entry of the log as a row of a table, under a header the first time."""
+    def show(self, entry, level):
+        """Prints an entry of the log as a row of a table, under a header the first time.
+
+        It gets its perplexities or, if the words are characters (level 'char'), bits per character.
+        """
+        for name, short in (('main/loss', ''), ('validation/main/loss', 'val_')):
+            if name in entry and level == 'char':
+                entry[short + 'bpc'] = entry[name] / math.log(2)
+            elif name in entry:
+                entry[short + 'perplexity'] = math.exp(min(entry[name], 700))  # exp(710) overflows
         if not self.columns:
             derived = 'bpc' if 'bpc' in entry else 'perplexity'
             self.columns = ['epoch', 'main/loss', 'main/accuracy', derived, 'val_' + derived]

@@ -3,7 +3,7 @@
     result/holmes/
         last.npz    the model and all that --resume needs
         best.npz    the model of the epoch with the lowest validation loss
-        log.jsonl   a JSON object a line, one for each epoch
+        log.jsonl   a JSON object a line, one for each epoch, or part of a long one
         loss.png    the curve
         old-1/      the run that was here before, if there was one
 
@@ -30,7 +30,7 @@ SIGNALS = {'SIGINT', 'SIGTERM', 'SIGHUP'} & {number.name for number in signal.Si
 class Folder:
     """The folder of a run, locked for this process until `close`.
 
-    log: a list of a dict for each epoch, as in log.jsonl.
+    log: a list of a dict for each epoch or part, as in log.jsonl.
     """
 
     def __init__(self):
@@ -76,7 +76,8 @@ class Folder:
             self.lock(path)
             self.clear()
         if saved:
-            self.log = read_log(saved.path.with_name('log.jsonl'), saved.epoch)
+            updates = int(saved.training['optimizer/t'])
+            self.log = read_log(saved.path.with_name('log.jsonl'), updates)
         if best:
             with terminal.replacing(path / 'best.npz') as file:
                 file.write(best)
@@ -104,8 +105,8 @@ class Folder:
     def save(self, trained, optimizer, sums, entry, comm):
         """Writes the checkpoints of a training (Checkpoint), its log and curve.
 
-        sums: (3,), see checkpoint.training_state; entry: the epoch that ends here, for the log
-        (dict), or None inside an epoch. All processes of comm call it, the first one writes.
+        sums: (3,), see checkpoint.training_state; entry: the epoch or part that ends here, for the
+        log (dict), or None inside of it. All processes of comm call it, the first one writes.
         OSError if it cannot; the old files stay whole then. FloatingPointError if a weight is
         no finite number: nothing is written.
         """
@@ -116,8 +117,8 @@ class Folder:
         if entry:  # the log first: what it has too much is cut when the run goes on
             self.log.append(entry)
             self.write_log()
-            if trained.best_epoch == trained.epoch:
-                best = dataclasses.replace(trained, training={})
+            if trained.best_epoch == entry['epoch']:
+                best = dataclasses.replace(trained, training={}, epoch=trained.best_epoch)
                 checkpoint.save(self.path / 'best.npz', best)
         checkpoint.save(self.path / 'last.npz', trained)
         if entry:
@@ -139,8 +140,8 @@ class Folder:
             figure.savefig(file, format='png')
 
 
-def read_log(path, epochs):
-    """The entries (list of dict) of a log.jsonl up to an epoch, as far as the log is whole.
+def read_log(path, updates):
+    """The entries (list of dict) of a log.jsonl up to an update, as far as it is whole.
 
     A process that was killed may have logged an epoch that no checkpoint holds.
     """
@@ -148,7 +149,10 @@ def read_log(path, epochs):
     with contextlib.suppress(KeyError, OSError, RecursionError, TypeError, ValueError):
         for line in path.read_text(encoding='utf-8').splitlines():
             entry = json.loads(line)
-            if entry['epoch'] > epochs or {*map(type, entry.values())} - {int, float}:
+            if entry['iteration'] > updates or any(
+                type(value) not in ((str,) if name == 'sample' else (int, float))
+                for name, value in entry.items()
+            ):
                 break
             entries.append(entry)
     return entries

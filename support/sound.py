@@ -1,79 +1,140 @@
-"""A piece as sound and as a picture.
+"""A piece as sound, as a picture and as a line to read.
 
 data = write_midi.to_data(words, setup)
-write_wav(data, 'out.wav')
+write_audio(data, 'out.mp3')
 write_png(data, 'out.png')
+print(line_of(data))
 """
 
+import collections
 import io
-import wave
+import itertools
+import pathlib
+import textwrap
+from fractions import Fraction
 
 import matplotlib.figure
 import numpy
 import pretty_midi
+import soundfile
 
-from read_midi import MusicError, resolution
+from read_midi import MusicError, resolution, vlq
 from support import terminal
 from support.music import pitch_name
+from support.notes import DRUMS, metre, notes, seconds
 from write_midi import to_bytes
 
-MAX_SECONDS = 3600  # of all instruments together: pretty_midi takes up to 2 GB for them
-SAMPLE_RATE = 22050  # per second: enough for sines; FluidSynth's instruments get twice that
+try:
+    import midirenderer
+except ImportError:  # there is none for Linux on ARM
+    midirenderer = None
+
+SOUNDFONT = pathlib.Path(pretty_midi.__file__).with_name('TimGM6mb.sf2')  # General MIDI, 6 MB
+FORMATS = {
+    '.wav': ('WAV', 'PCM_16'),
+    '.flac': ('FLAC', 'PCM_16'),
+    '.ogg': ('OGG', 'VORBIS'),
+    '.mp3': ('MP3', 'MPEG_LAYER_III'),
+}
+MAX_SECONDS = 3600  # an hour of sound takes 2 GB of memory
+PEAK = 0.9  # of the loudest sample: .mp3 and .ogg may exceed what they are given
+# Of a whole note: from a thirty-second to two whole notes, with dots and triplets.
+LENGTHS = sorted(Fraction(n, d) for d in (1, 2, 4, 8, 16, 32) for n in (1, Fraction(3, 2)))
+LENGTHS += [Fraction(2), *(Fraction(1, d) for d in (3, 6, 12, 24))]
 
 
-def _player(data):
-    """A pretty_midi.PrettyMIDI of what `to_data` gives.
-
-    MusicError if there is no note in it or it would play for too long.
-    """
-    chunks, header = data['tracks'][0]['chunks'], data['header']
-    if resolution(header[12:].hex()) < 0:
-        # SMPTE, which pretty_midi does not know: one quarter a second instead
-        frames = 256 - header[12]
-        # 29 stands for 29.97
-        division, tempo = (30, 1001000) if frames == 29 else (frames, 1000000)
-        header = header[:12] + (division * header[13]).to_bytes(2, 'big')
-        chunks = [chunk for chunk in chunks if chunk['meta'] != b'\x51']
-        event = {'delta': b'\0', 'status': b'\xff', 'meta': b'\x51', 'length': b'\3'}
-        chunks.insert(0, {**event, 'body': tempo.to_bytes(3, 'big')})
-    file = io.BytesIO(to_bytes({'header': header, 'tracks': [{'chunks': chunks}]}))
-    try:
-        player = pretty_midi.PrettyMIDI(file)
-    except ValueError:  # more than ten million ticks
-        raise MusicError('it lasts too long to be played') from None
-    if not player.instruments:
+def playable(data):
+    """The notes of what `to_data` gives; MusicError if there is none or they last too long."""
+    played = notes(data)
+    if not played:
         raise MusicError('there is no note in it')
-    seconds, most = player.get_end_time(), MAX_SECONDS / len(player.instruments)
-    if seconds > most:
+    last = seconds(data, [max(note.end for note in played)])[0]
+    if last > MAX_SECONDS:
         raise MusicError(
-            f'it lasts {seconds:,.0f} seconds; what can be heard and drawn is up to {int(most):,}'
+            f'it lasts {last:,.0f} seconds; what can be heard and drawn is up to {MAX_SECONDS:,}'
         )
-    return player
+    return played
 
 
-def write_wav(data, path):
-    """Writes the sound of what `to_data` gives, 16 bits, mono.
+# Sound
 
-    With FluidSynth's instruments where it and pyfluidsynth are installed, else with
-    pretty_midi's sines, which leave out the drums. MusicError if there is nothing to
-    hear or too much; OSError if it cannot be written.
+
+def write_audio(data, path, soundfont=None):
+    """Writes the sound of what `to_data` gives, stereo; the format is that of the name's ending.
+
+    soundfont: the path of an .sf2 with the instruments (default: SOUNDFONT). The endings are
+    those of FORMATS; without one it is a .wav. MusicError if there is nothing to hear or too
+    much, or if the SoundFont is none; OSError if a file cannot be read or written.
     """
-    player = _player(data)
-    try:
-        rate = 2 * SAMPLE_RATE
-        sound = player.fluidsynth(fs=rate)
-    except ImportError:
-        rate = SAMPLE_RATE
-        with numpy.errstate(invalid='ignore'):  # drums alone: 0 / 0
-            sound = numpy.nan_to_num(player.synthesize(fs=rate))
+    played = playable(data)
+    rate, samples = _render(data, played, soundfont or SOUNDFONT)
+    file_format, subtype = FORMATS.get(pathlib.Path(path).suffix.lower(), FORMATS['.wav'])
     buffer = io.BytesIO()
-    with wave.open(buffer, 'wb') as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((sound * 32767).astype('<i2').tobytes())
+    scale = numpy.float32(PEAK / max(int(samples.max()), -int(samples.min())))
+    with soundfile.SoundFile(buffer, 'w', rate, 2, subtype, format=file_format) as file:
+        for start in range(0, len(samples), rate):  # libsndfile's Vorbis cannot take all at once
+            file.write(samples[start : start + rate] * scale)
     with terminal.replacing(path) as file:
-        file.write(buffer.getvalue())
+        file.write(buffer.getbuffer())
+
+
+def _render(data, played, soundfont):
+    """(samples per second, (N, 2) int16) of the sound of the notes `played` of a piece."""
+    if midirenderer is None:
+        raise MusicError('no sound: the package midirenderer is not installed')
+    with terminal.opened(soundfont) as file:
+        instruments = file.read()
+    for softer in (1, 2, 4, 8):
+        file = to_bytes(_for_synthesizer(data, softer))
+        try:
+            wav = midirenderer.render_wave_from(instruments, file)
+        except RuntimeError as error:
+            raise MusicError(f'{soundfont}: not a SoundFont (.sf2): {error}') from None
+        samples, rate = soundfile.read(io.BytesIO(wav), dtype='int16', always_2d=True)
+        if samples.max() < 32767 and samples.min() > -32768:  # else it is cut off
+            break
+    if not samples.any():
+        strongest = max(note.velocity for note in played)
+        raise MusicError(f'nothing of it can be heard; its strongest velocity is {strongest}')
+    return rate, samples
+
+
+def _for_synthesizer(data, softer):
+    """A copy of a piece that the synthesizer plays right, its velocities divided by `softer`.
+
+    It has a second more to fade away. To a synthesizer, a note-off ends all notes of its key. So
+    only the last one of notes that overlap is kept; for the others stands a key pressure, which
+    does nothing. SMPTE frames, which it does not know, become quarters of one second.
+    """
+    header, tempo = data['header'], None
+    if resolution(header[12:].hex()) < 0:
+        frames, tempo = 256 - header[12], 1000000
+        if frames == 29:  # it stands for 29.97
+            frames, tempo = 30, 1001000
+        header = header[:12] + (frames * header[13]).to_bytes(2, 'big')
+    sounding, chunks = collections.Counter(), []
+    end = max(note.end for note in notes(data))
+    if tempo:
+        chunks.append({'delta': b'\0', 'status': b'\xff', 'meta': b'\x51', 'length': b'\3'})
+        chunks[0]['body'] = tempo.to_bytes(3, 'big')
+    for chunk in data['tracks'][0]['chunks']:
+        (kind, channel), body = divmod(chunk['status'][0], 16), chunk['body']
+        if kind == 9 and body[1]:
+            sounding[channel, body[0]] += 1
+            chunk = {**chunk, 'body': bytes([body[0], -(-body[1] // softer)])}
+        elif kind in (8, 9):
+            sounding[channel, body[0]] -= 1
+            if sounding[channel, body[0]] > 0:
+                chunk = {**chunk, 'status': bytes([0xA0 | channel])}
+        elif tempo and chunk['meta'] == b'\x51':
+            chunk = {**chunk, 'body': tempo.to_bytes(3, 'big')}
+        chunks.append(chunk)
+    second = 1 / (seconds(data, [end + 1]) - seconds(data, [end]))[0]  # in ticks
+    chunks[-1] = {**chunks[-1], 'delta': vlq(min(round(second), 2**28 - 1))}  # End of Track
+    return {'header': header, 'tracks': [{'chunks': chunks}]}
+
+
+# Picture
 
 
 def write_png(data, path):
@@ -84,34 +145,109 @@ def write_png(data, path):
 
 
 def piano_roll(data):
-    """A matplotlib figure of what `to_data` gives: seconds to the right, keys upwards.
+    """A matplotlib figure of what `to_data` gives: time to the right, keys upwards.
 
-    MusicError if there is nothing to see or too much.
+    Percussion has a staff of its own, below. Time is counted in bars or, if no time signature is
+    known, in seconds. MusicError if there is nothing to see or too much.
     """
-    player = _player(data)
-    keys = [note.pitch for instrument in player.instruments for note in instrument.notes]
+    played = playable(data)
+    pitched = [note for note in played if note.channel != DRUMS]
+    drums = [note for note in played if note.channel == DRUMS]
+    kinds = sorted({note.key for note in drums})
+    end = seconds(data, [max(note.end for note in played)])[0]
+    width = min(max(8, end / 5), 40)  # inches
+    heights = [5] * bool(pitched) + [0.6 + 0.25 * len(kinds)] * bool(drums)
+    figure = matplotlib.figure.Figure((width, sum(heights)), layout='constrained')
+    staves = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    if pitched:
+        _draw_pitched(staves[0], data, pitched)
+        if len(staves[0].collections) > 1:
+            figure.legend(loc='outside upper center', ncols=6)
+    if drums:
+        rows = [kinds.index(note.key) for note in drums]
+        starts = seconds(data, [note.start for note in drums])
+        staves[-1].plot(starts, rows, '|', color='black', markersize=9)
+        staves[-1].set_yticks(range(len(kinds)), map(drum_name, kinds))
+        staves[-1].set_ylim(-0.7, len(kinds) - 0.3)
+    for staff in staves:
+        staff.grid(alpha=0.3)
+        staff.set_xlim(0, end)
+    _draw_bars(staves, data, end, width)
+    return figure
+
+
+def _draw_pitched(axes, data, played):
+    """Draws notes that have a pitch, each instrument in a colour of its own."""
+    keys = [note.key for note in played]
     low, high = min(keys) - 2, max(keys) + 2
-    width = min(max(8, player.get_end_time() / 5), 40)  # inches
-    figure = matplotlib.figure.Figure((width, 5), layout='constrained')
-    axes = figure.subplots()
-    for number, instrument in enumerate(player.instruments):
-        program = pretty_midi.program_to_instrument_name(instrument.program)
+    instruments = dict.fromkeys((note.channel, note.program) for note in played)
+    for number, (channel, program) in enumerate(instruments):
+        own = [note for note in played if (note.channel, note.program) == (channel, program)]
         axes.hlines(
-            [note.pitch for note in instrument.notes],
-            [note.start for note in instrument.notes],
-            [note.end for note in instrument.notes],
+            [note.key for note in own],
+            seconds(data, [note.start for note in own]),
+            seconds(data, [note.end for note in own]),
             linewidth=250 / (high - low),
-            label='drums' if instrument.is_drum else program,
+            label=pretty_midi.program_to_instrument_name(program),
             color=f'C{number % 10}',
         )
     named = {0, 2, 4, 5, 7, 9, 11} if high - low <= 26 else {0, 7}
     ticks = [key for key in range(low, high + 1) if key % 12 in named]
     axes.set_yticks(ticks, map(pitch_name, ticks))
     axes.set_ylim(low, high)
-    axes.set_xlim(0, player.get_end_time())
-    axes.set_xlabel('seconds')
     axes.set_ylabel('key')
-    axes.grid(alpha=0.3)
-    if len(player.instruments) > 1:
-        figure.legend(loc='outside upper center', ncols=6)
-    return figure
+
+
+def _draw_bars(staves, data, end, width):
+    """Draws bars and beats, as many as `width` inches have room for, and what they are."""
+    axes, known = staves[-1], metre(data)
+    axes.set_xlabel('seconds')
+    if not known:
+        return
+    beat = 4 * resolution(data['header'][12:].hex()) / known[1]
+    last = max(note.end for note in notes(data))
+    bars, beats = (-(-last // ticks) + 1 for ticks in (beat * known[0], beat))
+    step = next((step for step in (1, 2, 4, 8, 16, 32, 64) if bars <= 2.5 * width * step), None)
+    if not step:
+        return
+    numbers = numpy.arange(0, bars, step, 'i')
+    axes.set_xticks(seconds(data, numbers * beat * known[0]), numbers + 1)
+    if beats <= 12 * width:
+        axes.set_xticks(seconds(data, numpy.arange(beats) * beat), minor=True)
+    for staff in staves:
+        staff.grid(which='minor', axis='x', alpha=0.15)
+        staff.grid(which='major', axis='x', alpha=0.6)
+        staff.set_xlim(0, end)
+    axes.set_xlabel(f'bars of {known[0]}/{known[1]}; {end:.0f} seconds')
+
+
+def drum_name(key):
+    """The instrument (str) of a key (int) of channel 10 in General MIDI, or the key's pitch."""
+    return pretty_midi.note_number_to_drum_name(key) or pitch_name(key)
+
+
+# Line
+
+
+def line_of(data, columns=100):
+    """Note names and lengths (str, two lines at most) of what `to_data` gives: A4 1/8, C5 1/4.
+
+    Lengths are those of notation that are nearest, as parts of a whole note; of SMPTE, seconds.
+    What begins together is joined by +, and drums have no length.
+    """
+    words, whole = [], 4 * resolution(data['header'][12:].hex())
+    for start, chord in itertools.groupby(notes(data), lambda note: note.start):
+        chord = [*chord]
+        pitched = [note for note in chord if note.channel != DRUMS]
+        names = [pitch_name(note.key) for note in pitched]
+        names += [drum_name(note.key) for note in chord if note.channel == DRUMS]
+        word = '+'.join(dict.fromkeys(names))
+        if pitched and whole > 0:
+            part = max(pitched[0].end - start, 1) / whole
+            near = min(LENGTHS, key=lambda length: max(length / part, part / length))
+            word += f' {near.numerator}/{near.denominator}'
+        elif pitched:
+            length = seconds(data, [pitched[0].end]) - seconds(data, [start])
+            word += f' {length[0]:.2f} s'
+        words.append(word)
+    return '\n'.join(textwrap.wrap(', '.join(words), columns, max_lines=2, placeholder=' ...'))

@@ -19,7 +19,7 @@ import urllib.request
 import zipfile
 import zlib
 
-from support import terminal
+from support import formats, terminal
 
 DATA = pathlib.Path(__file__).resolve().parents[1] / 'data'
 MAX_DOWNLOAD = 64 << 20  # bytes; the longest zip of Aozora Bunko has about 2 MB
@@ -53,47 +53,65 @@ def find(name):
 
 def name_of(source):
     """A name (str) for what is made from `source`: its last part without the ending."""
-    if _is_address(source):
+    if is_address(source):
         source = re.split('[?#]', source)[0]
     return pathlib.Path(source).resolve().stem or 'corpus'
 
 
 def is_folder(source):
     """True if `source` is a folder; CorpusError if it is neither an address nor exists."""
-    return not _is_address(source) and os.path.isdir(find(source))
+    return not is_address(source) and os.path.isdir(find(source))
+
+
+def is_address(source):
+    """True if `source` is an address (http://...), not a path."""
+    return '://' in str(source)
 
 
 def documents(source, endings):
     """Yields (name (str), bytes) of every document in a path, folder, zip or http(s) address.
 
     endings: tuple of str, in lower case ('.txt',). Of folders and zips, only files with one of
-    them are documents, in the order of their names. CorpusError if there are none, or if one
-    cannot be read.
+    them are documents, in the order of their names, and what is in the zips of a folder.
+    CorpusError if there are none, or if one cannot be read.
     """
-    if _is_address(source):
+    if is_address(source):
         yield from _unzipped(source, download(source), endings)
         return
     source = find(source)
     if not os.path.isdir(source):
         yield from _unzipped(source, read_bytes(source), endings)
         return
-    for path in files_in(source, endings):
-        yield str(path), read_bytes(path)
+    for path in files_in(source, (*endings, '.zip'))[0]:
+        yield from _unzipped(str(path), read_bytes(path), endings)
 
 
 def files_in(folder, endings):
-    """The paths (sorted list of pathlib.Path) of the files below a folder with one of the endings.
+    """The files below a folder with one of the endings, and the others: (paths, others).
 
-    CorpusError if there are none.
+    Both are sorted lists of pathlib.Path, without what is hidden (.ipynb_checkpoints, macOS's
+    ._a.txt and __MACOSX). CorpusError if there are no paths.
     """
-    paths = sorted(
-        path
-        for path in pathlib.Path(folder).rglob('*')
-        if _has_ending(path.name, endings) and os.path.isfile(path)
-    )
+    folder = pathlib.Path(folder)
+    files = sorted(path for path in folder.rglob('*') if os.path.isfile(path))
+    files = [path for path in files if not _is_hidden(path.relative_to(folder).parts)]
+    paths = [path for path in files if path.name.lower().endswith(endings)]
+    others = [path for path in files if not path.name.lower().endswith(endings)]
     if not paths:
-        raise CorpusError(f'{folder}: no {" or ".join(endings)} file in this folder')
-    return paths
+        wanted = ' or '.join(endings).removesuffix(' or .zip')
+        message = f'{folder}: no {wanted} file in this folder'
+        raise CorpusError('; '.join([message, *passed_over(folder, others, endings)]))
+    return paths, others
+
+
+def passed_over(folder, others, endings):
+    """What files_in has found besides: a line (in a list of str), or none."""
+    if not others:
+        return []
+    names = ', '.join(str(path.relative_to(folder)) for path in others[:3])
+    more = ', ...' if others[3:] else ''
+    count = f'{len(others):,} file{"s" * (len(others) > 1)} without {" or ".join(endings)}'
+    return [f'{folder}: passed over {count}: {names}{more}']
 
 
 def read_bytes(path):
@@ -105,12 +123,9 @@ def read_bytes(path):
         raise CorpusError(f'{path}: {error.strerror}') from None
 
 
-def _is_address(source):
-    return '://' in str(source)
-
-
-def _has_ending(name, endings):
-    return name.lower().endswith(endings) and not name.startswith('._')  # macOS's shadows
+def _is_hidden(parts):
+    """True if a file or one of its folders (their names) is hidden, or made by a program."""
+    return any(re.match(r'\.[^.]|__MACOSX$', part) for part in parts)
 
 
 # Zips
@@ -140,10 +155,13 @@ def _members(archive, name, endings):
         # Nothing is unpacked to a disk here, but who writes such names means no good.
         if re.search(r'^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)', member.filename):
             raise CorpusError(f'{name}: a name in this zip leads out of it: {member.filename!r}')
+    document = formats.of_zip(archive.namelist())
+    if document:
+        raise CorpusError(f'{name}: {document}')
     members = [
         member
         for member in archive.infolist()
-        if _has_ending(member.filename.split('/')[-1], endings)
+        if member.filename.lower().endswith(endings) and not _is_hidden(member.filename.split('/'))
     ]
     if not members:
         raise CorpusError(f'{name}: no {" or ".join(endings)} file in this zip')

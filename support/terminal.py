@@ -17,6 +17,7 @@ import pathlib
 import signal
 import stat
 import sys
+import threading
 
 
 class UserError(ValueError):
@@ -26,7 +27,8 @@ class UserError(ValueError):
 def reporting(main):
     """Decorator: what a user can cause ends a main(argv=None) with one line on stderr and code 1.
 
-    That is a UserError, an OSError, a lack of memory, or a loss that is no number.
+    That is a UserError, an OSError, a lack of memory, or a loss that is no number. SIGTERM ends it
+    with SystemExit, so that nothing is left half done.
     """
     program = pathlib.Path(main.__code__.co_filename).name
 
@@ -41,7 +43,7 @@ def reporting(main):
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see quiet_imports
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            with contextlib.redirect_stderr(Screen(sys.stderr)):
+            with contextlib.redirect_stderr(Screen(sys.stderr)), _exit_on_sigterm():
                 return main(argv)
         except (UserError, FloatingPointError) as error:
             message = str(error)
@@ -56,6 +58,24 @@ def reporting(main):
         return 1
 
     return wrapped
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm():
+    """Inside, SIGTERM raises SystemExit: `replacing` takes away its file, helpers are ended."""
+
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    is_default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not is_default or threading.current_thread() is not threading.main_thread():
+        yield  # somebody else cares, or no handler can be set here
+        return
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def message_of(error):

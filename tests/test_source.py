@@ -10,7 +10,8 @@ import zipfile
 
 import pytest
 
-from support.source import DATA, CorpusError, documents, download, find, is_folder, name_of
+from support.source import DATA, CorpusError, documents, download, files_in, find, is_folder
+from support.source import name_of, passed_over
 
 
 def contents(source, *endings):
@@ -41,6 +42,35 @@ def test_folder_in_the_order_of_names(folder):
     with pytest.raises(CorpusError, match='no .mid or .midi file in this folder'):
         contents(folder / 'empty', '.mid', '.midi')
     assert is_folder(folder) and not is_folder(folder / 'b.txt')
+
+
+def test_a_folder_reads_its_zips_and_leaves_out_what_is_hidden(folder):
+    for name in ('.ipynb_checkpoints', '__MACOSX', '.git', 'deep/.hidden', 'deep/x__MACOSX'):
+        (folder / 'library' / name).mkdir(parents=True)
+        (folder / 'library' / name / 'a-checkpoint.txt').write_text(name)
+    for name in ('.hidden.txt', '._b.txt', 'b.txt'):
+        (folder / 'library' / name).write_text(name)
+    with zipfile.ZipFile('library/c.ZIP', 'w') as archive:
+        for name in ('./z.txt', '__MACOSX/._z.txt', 'deep/._y.txt', '.x/y.txt'):
+            archive.writestr(name, name)
+    assert contents('library') == [b'b.txt', b'./z.txt', b'deep/x__MACOSX']
+
+
+def test_what_a_folder_passes_over_is_named(folder):
+    (folder / 'library').mkdir()
+    for name in ('a.docx', 'b.pdf', 'c.html', 'd.epub', '.DS_Store'):
+        (folder / 'library' / name).write_text('')
+    with pytest.raises(CorpusError, match='no .txt file .*4 files .*: a.docx, b.pdf, c.html, ...'):
+        contents('library')
+    (folder / 'library' / 'e.txt').write_text('')
+    paths, others = files_in('library', ('.txt',))
+    assert [path.name for path in paths] == ['e.txt']
+    (line,) = passed_over('library', others, ('.txt',))
+    assert line == 'library: passed over 4 files without .txt: a.docx, b.pdf, c.html, ...'
+    assert passed_over('library', others[:1], ('.txt',)) == [
+        'library: passed over 1 file without .txt: a.docx'
+    ]
+    assert passed_over('library', [], ('.txt',)) == []
 
 
 def test_a_file_may_have_any_ending(folder):

@@ -17,7 +17,7 @@ import train
 from conftest import TINY, arrays, entries, forge, run
 from rnn import RNN
 
-FROZEN = [*TINY, '--gradclip', 0, '--dropout', 0]  # a gradient of norm 0 moves nothing
+FROZEN = [*TINY, '--gradclip', 1e-30, '--dropout', 0]  # so short a gradient moves nothing
 SMALL = pathlib.Path('result/small')
 
 
@@ -167,7 +167,7 @@ def test_one_update_is_the_optimizers_formula(small_text, name, lr, decay):
     argv = ['--corpus', 'small.txt', *TINY, '--dropout', 0, '--bproplen', 1000, '--batchsize', 1]
     argv += ['--val-frac', 0, '--gradclip', 1e9, '--epoch', 1, '--optimizer', name]
     argv += ['--weight-decay', decay] if decay else []
-    assert run(train, *argv, '--lr', 0, '--out', 'before') == 0
+    assert run(train, *argv, '--lr', 1e-30, '--out', 'before') == 0
     assert run(train, *argv, '--out', 'after') == 0
     before, after = (checkpoint.load(f'{out}/last.npz').model for out in ('before', 'after'))
     ids = ids_of('before/last.npz', small_text.read_text())
@@ -198,7 +198,7 @@ def test_gradient_is_clipped(small_text):
     """An update of sgd with a learning rate of 1 moves the weights by the largest norm."""
     argv = ['--corpus', 'small.txt', *TINY, '--bproplen', 1000, '--epoch', 1, '--dropout', 0]
     argv += ['--optimizer', 'sgd']
-    for out, lr, norm in (('before', 0, 5), ('clipped', 1, 0.25), ('whole', 1, 1e9)):
+    for out, lr, norm in (('before', 1e-30, 5), ('clipped', 1, 0.25), ('whole', 1, 1e9)):
         assert run(train, *argv, '--lr', lr, '--gradclip', norm, '--out', out) == 0
     before = arrays('before/last.npz')
     moved = {}
@@ -259,7 +259,7 @@ def test_options_reach_the_loop(small_text):
         ('--weight-decay', 1),
     ):
         assert not numpy.array_equal(weights(option, value), usual), option
-    numpy.testing.assert_array_equal(weights('--lr', 0), weights('--lr', 0, '--epoch', 2))
+    numpy.testing.assert_array_equal(weights('--lr', 1e-30), weights('--lr', 1e-30, '--epoch', 2))
 
 
 def test_same_seed_same_files(small_text):
@@ -332,7 +332,7 @@ def test_a_resumed_run_takes_the_learning_rate_that_is_given(small_text, optimiz
     argv = ['--corpus', 'small.txt', *TINY, '--optimizer', optimizer]
     assert run(train, *argv, '--lr', 0.1, '--epoch', 1, '--out', 'run') == 0
     ends = []
-    for lr in ([], ['--lr', 0.1], ['--lr', 0.05], ['--lr', 0]):
+    for lr in ([], ['--lr', 0.1], ['--lr', 0.05], ['--lr', 1e-30]):
         out = ''.join(map(str, ['end', *lr]))
         assert run(train, '--resume', 'run', '--out', out, '--epoch', 2, *lr) == 0
         ends.append(arrays(f'{out}/last.npz')['model/l1_x/W'])
