@@ -28,6 +28,9 @@ def merge(defaults, given, folder, rank):
         saved = checkpoint.load(path, training=True)
         if not saved.options.keys() <= defaults.keys():
             raise checkpoint.CheckpointError(f'{path}: its options are none of this program')
+    sources = saved and (saved.options.get('corpus') or saved.options.get('midi'))
+    if saved and not sources:
+        raise checkpoint.CheckpointError(f'{path}: its options are none of this program')
     args = argparse.Namespace(**{**defaults, **(saved.options if saved else {}), **given})
     if saved:  # before anything is read or fetched that the old run names
         source = ' '.join(args.corpus or args.midi)
