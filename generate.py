@@ -206,9 +206,9 @@ def draw(logits, temperature, top_k, top_p, rng):
 
 
 def sample(saved, length=60, seed=0):
-    """The words (list of str) that a trained model (Checkpoint) writes from a line begin.
+    """`length` words (list of str) that a trained model (Checkpoint) writes, from a line's start.
 
-    None, so many, or fewer if its weights are too large: training finds that out by itself.
+    An empty list if its weights are too large: training finds that out by itself.
     """
     start, forbidden = encode([EOS], saved.vocabulary), ids_of(UNK, saved)
     rng = numpy.random.RandomState(seed)

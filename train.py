@@ -118,7 +118,7 @@ def data_options(option):
            'bare names are also looked up in data/', metavar='SOURCE', nargs='+')
     option('--midi', 'music: .mid files, folders or .zip files of them, or http(s) addresses; bare '
            'names are also looked up in data/', metavar='SOURCE', nargs='+')
-    option('--level', 'what a word is: a word or a character', choices=('word', 'char'))
+    option('--level', 'what a step reads: a word or a character', choices=('word', 'char'))
     option('--tokenizer', 'what cuts words (default: by the text)', choices=('mecab', 'space'))
     option('--encoding', 'encoding of the text (default: UTF-8, Shift_JIS, EUC-JP or ISO-2022-JP)')
     option('--errors', 'what bad bytes do: stop, or become \ufffd', choices=('strict', 'replace'))
@@ -135,32 +135,32 @@ def data_options(option):
            'levels; the pedal lengthens notes; 12 is usual, 0 keeps all', number(int, 0, 960), 'N')
     option('--transpose', 'learn music also transposed by A to B semitones; an epoch takes as many '
            'times longer', number(int, -127, 127), ('A', 'B'), nargs=2)
-    option('--val-frac', 'last part, kept for validation', number(float, 0, 0.9), 'F')
+    option('--val-frac', 'share at the end, kept for validation', number(float, 0, 0.9), 'F')
     option('--valid', 'what to validate on instead of the last part', metavar='SOURCE', nargs='+')
     option('--test', 'text or music to test the trained model on: prints loss, perplexity and bits '
            'per character; --resume only tests if all epochs are done', metavar='SOURCE', nargs='+')
 
 
-def training_options(network, option, start):
+def training_options(network, training, start):
     network('--unit', 'width of all layers; 128 is fast, 512 learns a shelf', COUNT, 'N', ['-u'])
     network('--layer', 'recurrent layers', number(int, 1, 99), 'N')
     network('--cell', 'LSTMs, GRUs or the plain h = tanh(W_hh h + W_xh x)', choices=CELLS)
-    option('--epoch', 'times to read the text', COUNT, 'N', ['-e'])
-    option('--batchsize', 'streams: more are faster, fewer learn more', COUNT, 'B', ['-b'])
-    option('--bproplen', 'window: words of truncated BPTT; 50 for characters', COUNT, 'T', ['-l'])
-    option('--dropout', 'share left out; 0.2 validates best', number(float, 0, 0.99), 'P')
-    option('--gradclip', 'gradient clipping: largest norm; 0: none', SIZE, 'N', ['-c'])
-    option('--optimizer', 'what makes an update of the gradients', choices=OPTIMIZERS)
-    option('--lr', 'learning rate (default: 0.002; of sgd 1)', SIZE, 'A')
-    option('--lr-decay', 'factor of --lr after a worse epoch; 0.5 is usual', SHARE, 'F')
-    option('--weight-decay', 'share of the weights an update takes, times --lr', SIZE, 'R')
-    option('--patience', 'stop after N epochs without better validation; 0: never', AT_LEAST_0, 'N')
-    option('--stepwise', "the article's loop, word by word: the same network, two to four times as "
-           'slow', action=argparse.BooleanOptionalAction)
-    option('--seed', 'same seed, same machine, same result', number(int, 0, 2**32 - 1), 'N')
+    training('--epoch', 'times to read the text', COUNT, 'N', ['-e'])
+    training('--batchsize', 'streams: more are faster, fewer learn more', COUNT, 'B', ['-b'])
+    training('--bproplen', 'window: words of truncated BPTT; 50 for characters', COUNT, 'T', ['-l'])
+    training('--dropout', 'share left out; less validates better', number(float, 0, 0.99), 'P')
+    training('--gradclip', 'gradient clipping: largest norm; 0: none', SIZE, 'N', ['-c'])
+    training('--optimizer', 'how gradients become updates of the weights', choices=OPTIMIZERS)
+    training('--lr', 'learning rate (default: 0.002; of sgd 1)', SIZE, 'A')
+    training('--lr-decay', 'multiplies --lr after a worse epoch; 0.5 is usual', SHARE, 'F')
+    training('--weight-decay', 'updates shrink weights by this share times --lr', SIZE, 'R')
+    training('--patience', 'N epochs without better validation end it; 0: never', AT_LEAST_0, 'N')
+    training('--stepwise', "the article's loop, word by word: the same network, it takes longer",
+             action=argparse.BooleanOptionalAction)
+    training('--seed', 'same seed, same machine, same result', number(int, 0, 2**32 - 1), 'N')
+    training('--sample-every', 'epochs, or million words, between samples', AT_LEAST_0, 'N')
     start('--gpu', 'GPU to use, 0 for the first; -1: the CPU', int, 'ID')
     start('--mpi', 'train in all processes that mpiexec has started', action='store_true')
-    start('--sample-every', 'epochs, or million words, between samples; 0: none', AT_LEAST_0, 'N')
     start('--out', 'where the run is kept (default: result/NAME)', metavar='FOLDER', short=['-o'])
     start('--resume', 'go on with a run: its folder or last.npz (default: that of --out or '
           '--corpus, else the newest)', metavar='PATH', short=['-r'], nargs='?', const='')
@@ -241,8 +241,8 @@ def train(args, learned, saved, folder, comm):
             model.cleargrads()
             accum_loss.backward()
             accum_loss.unchain_backward()  # the next window keeps the state, not its history
-            comm.multi_node_mean_grad(model)
-            optimizer.update()  # gradient clipping, then a step of Adam
+            comm.multi_node_mean_grad(model)  # with --mpi: over all processes
+            optimizer.update()  # gradient clipping, then a step of the optimizer
 
             # Progress, validation, checkpoints
             means = parallel.mean(comm, [float(accum_loss.array), float(accum_accuracy)])
@@ -286,7 +286,7 @@ def setup_optimizer(model, args):
 
 
 def choose_batchsize(ids, args, processes=1):
-    """The number of streams: --batchsize, or fewer, of one window each, if the ids (N,) are few."""
+    """How many streams: --batchsize, or fewer of a window each; CorpusError of too few ids (N,)."""
     batchsize = min(args.batchsize, max(1, (len(ids) - 1) // args.bproplen))
     batchsize -= batchsize % processes
     if not batchsize:
@@ -305,7 +305,7 @@ def streams(ids, batchsize):
 
 
 def forward(model, x, t, args, dropout_ratio=0.0):
-    """Reads a window at once, or step by step if the options or the cells want it: see stepwise."""
+    """What `stepwise` does; without --stepwise, LSTMs read the whole window at once."""
     if args.stepwise or model.cell != 'lstm':
         return stepwise(model, x, t, dropout_ratio)
     return fused.forward(model, x, t, dropout_ratio)

@@ -94,7 +94,7 @@ def save(path, saved):
 
 
 def load(path, training=False):
-    """Reads a Checkpoint, with training=True also what `restore` needs; the model is on the CPU.
+    """Reads a Checkpoint, with training=True also what `resume` needs; the model is on the CPU.
 
     CheckpointError if the file is missing, damaged, foreign, of another format, or does not fit
     together; with training=True also if it holds no such state, as best.npz does.

@@ -1,6 +1,6 @@
-"""Text or music ► ids: the one room that knows both kinds.
+"""Text or music ► ids: the one module that knows both kinds.
 
-    what = data.load(args)
+    what = data.load(args, saved=None)
     what.ids          (N,) int32, to learn
     what.validation   (M,) int32, to validate on, or None
     what.vocabulary   the word of each id
@@ -155,7 +155,7 @@ def _load_text(args):
     tokenizer, why = explained_tokenizer(text, args.level, args.tokenizer)
     remarks = replaced(name, text, args.errors) + lines.remarks(name) + [_cut_by(tokenizer, why)]
     words = tokenize(text, tokenizer)
-    validation = words_to_try(args.valid, args, 'text', tokenizer) if args.valid else None
+    validation = _other_words(args.valid, args, 'text', tokenizer) if args.valid else None
     return _from_words(args, 'text', tokenizer, None, words, validation, remarks)
 
 
@@ -175,7 +175,7 @@ def _load_music(args):
         remarks.append(f'{len(pieces)} pieces, of each {track}')
     words = [EOS, *_in_a_row(pieces)]
     if args.valid:
-        validation = words_to_try(args.valid, args, 'music', 'space', setup)
+        validation = _other_words(args.valid, args, 'music', 'space', setup)
     else:
         n_train = len(words) - int(len(words) * args.val_frac)
         words, validation = words[:n_train], words[n_train:]
@@ -221,7 +221,7 @@ def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks, f
         )
     validation = ids[n_train - 1 :] if n_val else None
     # cannot be read? It is better to know now than after hours
-    test = words_to_try(args.test, args, kind, tokenizer, setup) if args.test else None
+    test = _other_words(args.test, args, kind, tokenizer, setup) if args.test else None
     named = [*([] if files else learned), *(args.valid or []), *(args.test or [])]
     sources = sorted({*files, *_files(named, kind)})
     about = (source, sources, kind, tokenizer, setup, vocabulary)
@@ -240,7 +240,7 @@ def _files(sources, kind):
     return [os.path.realpath(path) for path in paths]
 
 
-def words_to_try(sources, args, kind, tokenizer, setup=None):
+def _other_words(sources, args, kind, tokenizer, setup=None):
     """The words (list of str) of --valid or --test, made like those that are learned.
 
     CorpusError or MusicError if they cannot be read.

@@ -26,12 +26,14 @@ def merge(defaults, given, folder, rank):
         if own and not rank and path.is_file():
             folder.lock(path.parent)
         saved = checkpoint.load(path, training=True)
-        if not saved.options.keys() <= defaults.keys():
+        sources = saved.options.get('corpus') or saved.options.get('midi')
+        if not sources or not saved.options.keys() <= defaults.keys():
             raise checkpoint.CheckpointError(f'{path}: its options are none of this program')
+        # before anything is read or fetched that the old run names
+        print(f'going on with {path} after epoch {saved.epoch}, which learned from', *sources)
+        if folder.path:  # a kill may have come between the last checkpoint and its picture
+            folder.open(path.parent, saved, rank)
     args = argparse.Namespace(**{**defaults, **(saved.options if saved else {}), **given})
-    if saved:  # before anything is read or fetched that the old run names
-        source = ' '.join(args.corpus or args.midi)
-        print(f'going on with {path} after epoch {saved.epoch}, which learned from {source}')
     args.out = pathlib.Path(args.out or _default_out(vars(args)))
     return args, saved
 

@@ -28,7 +28,7 @@ SIGNALS = {'SIGINT', 'SIGTERM', 'SIGHUP'} & {number.name for number in signal.Si
 
 
 class Folder:
-    """The folder of a run, locked for this process until `close`.
+    """The folder of a run; once locked, it stays this process's until the `with` block ends.
 
     log: a list of a dict for each epoch or part, as in log.jsonl.
     """

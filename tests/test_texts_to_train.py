@@ -1,5 +1,6 @@
 """train.py: several texts, the tokenizer that is chosen, long epochs, what stops a reading."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -186,8 +187,11 @@ def test_a_reading_that_is_stopped(folder, number, code):
         while not list(folder.rglob('.*.part')) and time.monotonic() < deadline:
             pass
         assert list(folder.rglob('.*.part'))
-        process.send_signal(number)
-        _, err = process.communicate()
+        while process.poll() is None:  # Ctrl-C is not heard while helper processes start
+            process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+        err = process.stderr.read()
     assert process.returncode == code
     assert 'stopped while reading' in err and 'Traceback' not in err
     assert not list(folder.rglob('.*.part')) and not list(folder.rglob('*.ids'))
