@@ -187,6 +187,14 @@ def resume(trained, saved, optimizer, batchsize, comm):
     return array('sums', (3,), 'd').copy()
 
 
+def updates_of(saved):
+    """How many updates (int) the training state of a Checkpoint has seen; CheckpointError."""
+    updates = saved.training.get('optimizer/t')
+    if updates is None or updates.shape or updates.dtype.kind not in 'iu':
+        raise CheckpointError(f'{saved.path}: its training state does not fit: no optimizer/t')
+    return int(updates)
+
+
 def _fitting(path, arrays, name, shape, dtype='f'):
     """The array of that name; CheckpointError if it is missing or has another shape or dtype."""
     found = arrays.get(name)

@@ -76,8 +76,8 @@ class Folder:
             self.lock(path)
             self.clear()
         if saved:
-            updates = int(saved.training['optimizer/t'])
-            self.log = read_log(saved.path.with_name('log.jsonl'), updates)
+            log = saved.path.with_name('log.jsonl')
+            self.log = read_log(log, checkpoint.updates_of(saved))
         if best:
             with terminal.replacing(path / 'best.npz') as file:
                 file.write(best)
