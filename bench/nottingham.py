@@ -15,7 +15,6 @@ does, are chosen on the validation tunes. So is the network's epoch.
 """
 
 import argparse
-import collections
 import pathlib
 import sys
 
@@ -25,10 +24,9 @@ import train  # first: it prepares chainer's import
 import chainer
 import numpy
 
+from bench.ngrams import ORDER, NGrams
 from support import checkpoint, data, music, options, parallel, run
 from support.text import EOS, encode, make_vocabulary
-
-ORDER = 5
 
 
 def split(paths):
@@ -47,48 +45,6 @@ def split(paths):
 def flat(tunes):
     """One list of words, EOS before, between and after the tunes."""
     return [EOS] + [word for tune in tunes for word in (*tune, EOS)]
-
-
-class NGrams:
-    """Counts of n-grams and of their contexts in ids (list of int), orders 1 to ORDER."""
-
-    def __init__(self, ids, n_vocab, continuation):
-        self.n_vocab = n_vocab
-        self.count = [collections.Counter() for _ in range(ORDER)]
-        for n in range(ORDER):
-            grams = zip(*(ids[i:] for i in range(n + 1)))
-            self.count[n].update(grams)
-        if continuation:  # how many different words stand before, not how often
-            for n in range(ORDER - 1):
-                self.count[n] = collections.Counter(gram[1:] for gram in self.count[n + 1])
-        self.total = [collections.Counter() for _ in range(ORDER)]
-        self.kinds = [collections.Counter() for _ in range(ORDER)]
-        for n in range(ORDER):
-            for gram, count in self.count[n].items():
-                self.total[n][gram[:-1]] += count
-                self.kinds[n][gram[:-1]] += 1
-
-    def look_up(self, ids):
-        """(3, ORDER, N - 1) counts of n-gram, context and its different successors for ids[1:]."""
-        table = numpy.zeros((3, ORDER, len(ids) - 1))
-        for i in range(1, len(ids)):
-            for n in range(min(ORDER, i + 1)):
-                gram = tuple(ids[i - n : i + 1])
-                table[:, n, i - 1] = (
-                    self.count[n][gram],
-                    self.total[n][gram[:-1]],
-                    self.kinds[n][gram[:-1]],
-                )
-        return table
-
-    def perplexity(self, table, discounts):
-        """Of the words that `table` was looked up for."""
-        p = numpy.full(table.shape[2], 1 / self.n_vocab)
-        for (count, total, kinds), discount in zip(table.transpose(1, 0, 2), discounts):
-            known = numpy.maximum(total, 1)
-            interpolated = numpy.maximum(count - discount, 0) / known + discount * kinds / known * p
-            p = numpy.where(total > 0, interpolated, p)
-        return numpy.exp(-numpy.log(p).mean())
 
 
 def five_gram(texts, validation, test, n_vocab):
