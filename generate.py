@@ -55,8 +55,8 @@ def options():
         prog='generate.py',
         description='Writes a text or music with a model that train.py has trained.')
     option = parser.add_argument_group('what is written').add_argument
-    option('--start', nargs='+', default=[], metavar='WORD', help='words to begin with; of music a '
-           'pseudo-word or a pitch, C4 (default: the beginning of a line or piece)')
+    option('--start', nargs='+', default=[], metavar='WORD', help='words that begin a line; of '
+           'music a pseudo-word or a pitch, C4, that begins a piece (default: none)')
     option('--length', type=number(int, 0), metavar='N', help='new words to write, the start not '
            'counted (default: 100; of music 500 at most, about 250 notes)')
     option('--stop', metavar='WORD', help='end after this word, 。 or <eos> (a line end)')
@@ -130,9 +130,12 @@ def main(argv=None):
     print(f'{path}: epoch {saved.epoch}; --seed {seed}', file=sys.stderr)
     modern_chainer.use_device(saved.model, args.gpu)
 
+    # A line end first: after training, an empty memory is something the network hardly knows. What
+    # it would say of its first word is close to chance (docs/training.md, "What was measured").
+    begun = start if start[:1] == [EOS] else [EOS, *start]
     drawn = generate(
         saved.model,
-        encode(start or [EOS], vocabulary),
+        encode(begun, vocabulary),
         DEFAULT_LENGTH[kind] if args.length is None else args.length,
         args.num,
         args.temperature,

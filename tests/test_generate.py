@@ -91,17 +91,18 @@ def test_each_word_is_fed_exactly_once():
     assert numpy.array(drawn).tolist() == [[word, word] for word in by_hand]
 
 
-def test_greedy_text_is_what_the_network_says(trained, capsys):
-    assert generate.main(['--start', 'the cat', '--length', '9', '--temperature', '0']) == 0
+@pytest.mark.parametrize('start', [['the cat'], ['<eos>', 'the', 'cat']])
+def test_greedy_text_is_what_the_network_says_on_a_new_line(trained, capsys, start):
+    assert generate.main(['--start', *start, '--length', '9', '--temperature', '0']) == 0
     saved, words = checkpoint.load(trained / 'last.npz'), ['the', 'cat']
     model, vocabulary = saved.model, saved.vocabulary
-    for word in words:
+    for word in ['<eos>', *words]:
         y = model.step([vocabulary.index(word)])
     for _ in range(9):
         words.append(vocabulary[int(y[0].argmax())])
         y = model.step([vocabulary.index(words[-1])])
     out = capsys.readouterr().out
-    assert out == detokenize(words, 'space').rstrip('\n') + '\n'
+    assert out.removeprefix('\n') == detokenize(words, 'space').rstrip('\n') + '\n'
 
 
 # The command
