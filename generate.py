@@ -30,14 +30,13 @@ from support import modern_chainer  # prepares chainer's import
 import numpy
 from chainer.backends import cuda
 
-from read_midi import EVENTS, WORD, MusicError, Setup, note_counts
+from read_midi import Setup, note_counts
 from support import checkpoint, music
-from support.terminal import number
-from support.text import EOS, UNK, compose, detokenize_stream, encode, is_spaced, near_words
-from support.text import tokenize
+from support.start import PRIMER, start_words, unknown_word
+from support.terminal import WrongUse, number
+from support.text import EOS, UNK, compose, detokenize_stream, encode
 from write_midi import to_data, write_midi
 
-PRIMER = 16  # words of a --primer that are read
 NEAR = 10  # words that --near lists
 DEFAULT_LENGTH = {'text': 100, 'music': 500}
 ENDINGS = {  # of what is composed
@@ -108,7 +107,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     kind = 'music' if any(getattr(args, option) for option in ENDINGS) else 'text'
     check(parser, args, kind)
-    path = choose_checkpoint(args.model, args.best, kind)
+    path = checkpoint.find(args.model, args.best, kind)
     saved = checkpoint.load(path)
     refuse_sources(args, saved)
     if args.near is not None:
@@ -120,12 +119,12 @@ def main(argv=None):
             if kind == 'music'
             else '--midi out.mid composes'
         )
-        refuse(f'{path} is a model of {saved.kind}, not of {kind}: {advice}')
+        raise WrongUse(f'{path} is a model of {saved.kind}, not of {kind}: {advice}')
     if EOS not in vocabulary:
         raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {EOS}')
-    start = start_words(args, saved)
+    start = start_words(args.start, args.primer, saved)
     if args.stop is not None and args.stop not in vocabulary:
-        refuse(unknown_word(args.stop, vocabulary))
+        raise unknown_word(args.stop, vocabulary)
     seed = int.from_bytes(os.urandom(4), 'little') if args.seed is None else args.seed
     print(f'{path}: epoch {saved.epoch}; --seed {seed}', file=sys.stderr)
     modern_chainer.use_device(saved.model, args.gpu)
@@ -319,7 +318,9 @@ def refuse_sources(args, saved):
         paths = numbered(name, 1 if option == 'out' else args.num) if name else []
         for path in paths:
             if file_id(path) in learned:
-                refuse(f'--{option} {path}: the model has learned this file; take another name')
+                raise WrongUse(
+                    f'--{option} {path}: the model has learned this file; take another name'
+                )
 
 
 def file_id(path):
@@ -341,7 +342,9 @@ def check(parser, args, kind):
         parser.error('--near is empty')
     for word in (*args.start, args.near or '', args.stop or ''):
         if not word.isascii() and re.search('[\ud800-\udfff]', word):
-            refuse(f'{word!r} is not UTF-8: set the terminal to UTF-8 (LANG, or chcp 65001)')
+            raise WrongUse(
+                f'{word!r} is not UTF-8: set the terminal to UTF-8 (LANG, or chcp 65001)'
+            )
     args.start = [compose(word) for word in args.start]
     args.near, args.stop = (word and compose(word) for word in (args.near, args.stop))
     if args.primer and not outputs:
@@ -377,53 +380,14 @@ def check(parser, args, kind):
         parser.error(f'{options}: each needs a file of its own')
 
 
-def refuse(message):
-    """Ends the program with one line and exit code 2: it was called in a wrong way."""
-    terminal.complain('generate.py', message)
-    sys.exit(2)
-
-
-def choose_checkpoint(model, best, kind):
-    """The path of the checkpoint that --model and --best mean; CheckpointError if there is none."""
-    path = pathlib.Path(model) if model is not None else newest(kind)
-    if path.is_dir():
-        path = path / 'last.npz'
-    if best:
-        path = path.with_name('best.npz')
-        if not path.exists():
-            raise checkpoint.CheckpointError(
-                f'{path}: no such file; only a run with validation has one'
-            )
-    return path
-
-
-def newest(kind):
-    """The path of the newest checkpoint below result/ of that kind, 'text' or 'music'."""
-    others = []
-    for path in checkpoint.runs():
-        try:
-            if checkpoint.kind_of(path) == kind:
-                return path
-            others.append(path)
-        except checkpoint.CheckpointError as error:
-            print(f'left out: {error}', file=sys.stderr)
-    advice = 'train one: python train.py --corpus holmes.txt'
-    if kind == 'music':
-        advice = 'train one: python train.py --midi track1.mid'
-    elif others:
-        advice = f'--midi out.mid composes with {others[0]}'
-    raise checkpoint.CheckpointError(f'no model of {kind} below result/; {advice}')
-
-
 def list_near(saved, args):
     """Prints the words nearest to --near, the nearest first, with the cosines; the exit code."""
     words = [args.near]
     if args.near not in saved.vocabulary:
-        args.start = words
-        words = start_words(args, saved)
+        words = start_words(words, None, saved)
     if len(words) != 1:
         found = f'not one word to the model but {len(words)}: {" ".join(words)}'
-        refuse(f'--near {args.near!r} is {found}'.rstrip(': '))
+        raise WrongUse(f'--near {args.near!r} is {found}'.rstrip(': '))
     W = saved.model.l0.W.array.astype('d')
     row = saved.vocabulary.index(words[0])
     length = numpy.linalg.norm(W, axis=1)
@@ -432,80 +396,6 @@ def list_near(saved, args):
     for i in order[:NEAR]:
         print(f'{cosines[i]:6.3f}  {saved.vocabulary[i]}')
     return 0
-
-
-def unknown_word(word, vocabulary):
-    """The message (one line) for a word that is not in the vocabulary: it offers some that are."""
-    near = near_words(word, vocabulary)
-    known = near or [word for word in vocabulary if word.isalpha()][:5] or vocabulary[:5]
-    return f'the model does not know {word!r}; it knows {" ".join(known)}'
-
-
-def start_words(args, saved):
-    """The words (list of str) of --start or --primer, all of them known; ends with 2 if not."""
-    if saved.kind == 'music':
-        return primer(args, saved) if args.primer else start_notes(args, saved)
-    vocabulary, words = set(saved.vocabulary), []
-    for given in args.start:
-        found = [given] if given in vocabulary else tokenize(given, saved.tokenizer)
-        found = found[:-1] if found[-1:] == [EOS] and given != EOS else found
-        apart = words and words[-1] != EOS and found and is_spaced(words[-1], found[0])
-        if apart and ' ' in vocabulary:  # as in a text, where it is a word between Latin ones
-            words.append(' ')
-        words += found
-    for word in words:
-        if word not in vocabulary or word == UNK:
-            refuse(unknown_word(word, saved.vocabulary))
-    return words
-
-
-def start_notes(args, saved):
-    """The pseudo-words (list of str) of --start, given as words or as pitches (C4)."""
-    vocabulary = saved.vocabulary
-    words = [word for given in args.start for word in given.split()]
-    for n, word in enumerate(words):
-        if word not in vocabulary or word in (EOS, UNK):
-            pitches = music.pitch_words(vocabulary)
-            words[n] = pitches.get(music.pitch_key(word))
-            if words[n] is None:
-                names = ' '.join(map(music.pitch_name, pitches))
-                known = itertools.chain(pitches.values(), filter(WORD.fullmatch, vocabulary))
-                example = next(known, EOS)
-                refuse(
-                    f'the model knows no {word!r}; its notes are {names or "percussion"}, '
-                    f'and its words such as {example}'
-                )
-    return words
-
-
-def primer(args, saved):
-    """The first words (list of str) of --primer, made like those that the model learned."""
-    track, events = saved.options.get('track'), saved.options.get('events')
-    events = events if events in (*EVENTS,) else 'notes'
-    track = track if type(track) is int or track == 'all' else None
-    channel, grid = saved.options.get('channel'), saved.options.get('grid')
-    channel = channel if channel in range(1, 17) else None
-    grid = grid if type(grid) is int and 0 < grid < 1 << 15 else 0
-    setup = Setup.from_dict(saved.setup)
-    for chosen in ((track, channel), (None, None)):  # a file without that track has another one
-        try:
-            track, channel = chosen
-            pieces = music.read([args.primer], track, events, setup, channel, grid).pieces
-            break
-        except MusicError:
-            if chosen == (None, None):
-                raise
-    words = pieces[0][:PRIMER]
-    unknown = [n for n, word in enumerate(words) if word not in saved.vocabulary]
-    for n in unknown:
-        words[n] = music.nearest_word(words[n], saved.vocabulary)
-    if unknown:
-        print(
-            f'{len(unknown)} of the first {len(words)} words of {args.primer} are new to the '
-            'model: the nearest that it knows stand for them',
-            file=sys.stderr,
-        )
-    return words
 
 
 if __name__ == '__main__':
