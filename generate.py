@@ -3,6 +3,7 @@
     python generate.py --start ホームズ
     python generate.py --start ホームズ --length 300 --temperature 0.7 --num 3
     python generate.py --model result/holmes --best --seed 1 --out story.txt
+    python generate.py --start ホームズ --why page.html
     python generate.py --near ホームズ
     python generate.py --midi out.mid --audio out.mp3 --plot out.png
     python generate.py --midi out.mid --start C4
@@ -31,7 +32,7 @@ import numpy
 from chainer.backends import cuda
 
 from read_midi import Setup, note_counts
-from support import checkpoint, music
+from support import checkpoint, music, why
 from support.start import PRIMER, start_words, unknown_word
 from support.terminal import WrongUse, number
 from support.text import EOS, UNK, compose, detokenize_stream, encode
@@ -39,12 +40,14 @@ from write_midi import to_data, write_midi
 
 NEAR = 10  # words that --near lists
 DEFAULT_LENGTH = {'text': 100, 'music': 500}
-ENDINGS = {  # of what is composed
+ENDINGS = {  # of the files that are written
     'midi': ('.mid', '.midi'),
     'audio': ('.wav', '.flac', '.ogg', '.mp3'),
     'wav': ('.wav',),
     'plot': ('.png',),
+    'why': ('.html', '.htm'),
 }
+MUSIC = ('midi', 'audio', 'wav', 'plot')  # those that are composed
 
 
 # fmt: off
@@ -63,6 +66,9 @@ def options():
            'line between them; of music out-1.mid, out-2.mid, ... (default: 1)')
     option('--wakati', action='store_true', help="spaces between all words, the article's form")
     option('--out', metavar='FILE', help='write the text to this file instead of stdout')
+    option('--why', nargs='?', const='-', metavar='FILE', help='instead of the text, a table: the '
+           'probability of each word, start words too, and its likeliest rivals; into a .html, a '
+           'page that shows them in colours')
     option('--near', metavar='WORD', help=f'list the {NEAR} words that the model takes to be most '
            'like this one, and write nothing')
 
@@ -105,7 +111,7 @@ def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = options()
     args = parser.parse_args(argv)
-    kind = 'music' if any(getattr(args, option) for option in ENDINGS) else 'text'
+    kind = 'music' if any(getattr(args, option) for option in MUSIC) else 'text'
     check(parser, args, kind)
     path = checkpoint.find(args.model, args.best, kind)
     saved = checkpoint.load(path)
@@ -144,9 +150,17 @@ def main(argv=None):
         texts = [(vocabulary[i] for (i,) in drawn)]  # written as it is drawn
     else:
         texts = [[vocabulary[i] for i in ids] for ids in numpy.reshape([*drawn], (-1, args.num)).T]
-    if kind == 'text':
-        return save_text(start, texts, saved.tokenizer, args)
-    return save_music([] if args.no_primer else start, texts, saved.setup, args)
+    if args.why:
+        end = EOS if kind == 'music' else None
+        texts = [[*up_to(up_to(text, args.stop), end)] for text in texts]
+    code = 0
+    if kind == 'music':
+        code = save_music([] if args.no_primer else start, texts, saved.setup, args)
+    elif args.out or args.why != '-':
+        save_text(start, texts, saved.tokenizer, args)
+    if args.why:
+        save_why(saved, start, texts, args)
+    return code
 
 
 def generate(
@@ -159,24 +173,26 @@ def generate(
     the weights of the model are so large that its logits are no numbers.
     """
 
-    def step(ids):
-        with numpy.errstate(over='ignore', invalid='ignore'):
-            return model.step(ids)
-
     model.initialize_state(num)
     for i in start:
-        logits = step([i] * num)
+        logits = step(model, [i] * num)
     for position in range(length):
-        logits = numpy.array(cuda.to_cpu(logits), 'd')
-        if not numpy.isfinite(logits).all():
-            raise FloatingPointError(
-                'the weights of the model are so large that its logits are no numbers'
-            )
         logits[:, list(forbidden)] = -numpy.inf
         ids = draw(logits, temperature, top_k, top_p, rng)
         yield ids
         if position < length - 1:
-            logits = step(ids)
+            logits = step(model, ids)
+
+
+def step(model, ids):
+    """What `model.step` returns, (B, n_vocab), as float64 on the CPU; FloatingPointError."""
+    with numpy.errstate(over='ignore', invalid='ignore'):
+        logits = numpy.array(cuda.to_cpu(model.step(ids)), 'd')
+    if not numpy.isfinite(logits).all():
+        raise FloatingPointError(
+            'the weights of the model are so large that its logits are no numbers'
+        )
+    return logits
 
 
 def draw(logits, temperature, top_k, top_p, rng):
@@ -304,6 +320,27 @@ def save_music(start, texts, setup, args):
     return 1 if silent else 0
 
 
+def save_why(saved, start, texts, args):
+    """Prints a table of each text (list of words) after the words `start`, or writes the page."""
+    unseen, given = (start or [EOS], []) if args.no_primer or not start else ([], start)
+    explained = [
+        why.explain(saved, step, unseen, [*given, *text], len(given), args.wakati) for text in texts
+    ]
+    usual = {'temperature': 1, 'top_k': 0, 'top_p': 1}
+    drawn_with = ' '.join(
+        f'--{name.replace("_", "-")} {getattr(args, name):g}'
+        for name, value in usual.items()
+        if getattr(args, name) != value
+    )
+    if args.why == '-':
+        print('\n'.join(why.table(words, drawn_with) for words in explained), end='')
+        return
+    about = f'{saved.path}, epoch {saved.epoch}'
+    page = why.page(explained, about, len(saved.vocabulary), drawn_with)
+    with terminal.replacing(args.why) as file:
+        file.write(page.encode())
+
+
 def numbered(name, num):
     """The paths (list of pathlib.Path) of num pieces: name itself, or name-1, name-2, ..."""
     path = pathlib.Path(name or '-')
@@ -311,12 +348,11 @@ def numbered(name, num):
 
 
 def refuse_sources(args, saved):
-    """Ends the program with 2 if it would write over a file that the model has learned."""
+    """WrongUse if it would write over a file that the model has learned."""
     learned = {file_id(path) for path in saved.sources} - {None}
     for option in ('out', *ENDINGS):
         name = getattr(args, option)
-        paths = numbered(name, 1 if option == 'out' else args.num) if name else []
-        for path in paths:
+        for path in numbered(name, args.num if option in MUSIC else 1) if name else ():
             if file_id(path) in learned:
                 raise WrongUse(
                     f'--{option} {path}: the model has learned this file; take another name'
@@ -334,9 +370,9 @@ def file_id(path):
 
 def check(parser, args, kind):
     """Refuses options that do not go together."""
-    outputs = {option: getattr(args, option) for option in ENDINGS}
+    outputs = {option: getattr(args, option) for option in MUSIC}
     outputs = {option: name for option, name in outputs.items() if name is not None}
-    if args.near is not None and (outputs or args.start or args.primer or args.out):
+    if args.near is not None and (outputs or args.start or args.primer or args.out or args.why):
         parser.error('--near lists words and writes nothing; it goes with --model and --best only')
     if args.near == '':
         parser.error('--near is empty')
@@ -363,20 +399,24 @@ def check(parser, args, kind):
         parser.error('--soundfont is for the sound: --audio out.mp3 or --wav out.wav')
     if args.soundfont and not os.path.isfile(args.soundfont):
         parser.error(f'--soundfont {args.soundfont!r}: no such file')
+    if args.why and args.length == 0 and not (args.start or args.primer):
+        parser.error('--why --length 0 explains the words of --start: which are they?')
+    if args.why not in (None, '-'):
+        outputs['why'] = args.why
     for option, name in outputs.items():
         path = pathlib.Path(name)
         if not path.name or path.is_dir():
             parser.error(f'--{option} {name!r} is not the name of a file')
-        unclear = path.suffix or option == 'audio'
+        unclear = path.suffix or option in ('audio', 'why')
         if unclear and path.suffix.lower() not in ENDINGS[option]:
             endings = ' or '.join(ENDINGS[option])
             parser.error(f'--{option} {name!r}: its name should end in {endings}')
         if not path.parent.is_dir():
             parser.error(f'--{option} {name!r}: there is no folder {path.parent}')
-    names = (*outputs.values(), args.primer, args.soundfont)
+    names = (*outputs.values(), args.out, args.primer, args.soundfont)
     files = [os.path.realpath(name) for name in names if name]
     if len(set(files)) < len(files):
-        options = '--midi, --audio, --wav, --plot, --primer and --soundfont'
+        options = '--out, --why, --midi, --audio, --wav, --plot, --primer and --soundfont'
         parser.error(f'{options}: each needs a file of its own')
 
 
