@@ -66,9 +66,9 @@ def options():
            'line between them; of music out-1.mid, out-2.mid, ... (default: 1)')
     option('--wakati', action='store_true', help="spaces between all words, the article's form")
     option('--out', metavar='FILE', help='write the text to this file instead of stdout')
-    option('--why', nargs='?', const='-', metavar='FILE', help='instead of the text, a table: the '
-           'probability of each word, start words too, and its likeliest rivals; into a .html, a '
-           'page that shows them in colours')
+    option('--why', nargs='?', const='-', metavar='FILE', help='print a table instead of the text: '
+           'the probability of each word, those of --start too, and its likeliest rivals; or '
+           'write them as a page, a .html')
     option('--near', metavar='WORD', help=f'list the {NEAR} words that the model takes to be most '
            'like this one, and write nothing')
 
@@ -129,6 +129,7 @@ def main(argv=None):
     if EOS not in vocabulary:
         raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {EOS}')
     start = start_words(args.start, args.primer, saved)
+    read, shown = start or [EOS], [] if args.no_primer else start
     if args.stop is not None and args.stop not in vocabulary:
         raise unknown_word(args.stop, vocabulary)
     seed = int.from_bytes(os.urandom(4), 'little') if args.seed is None else args.seed
@@ -137,7 +138,7 @@ def main(argv=None):
 
     drawn = generate(
         saved.model,
-        encode(start or [EOS], vocabulary),
+        encode(read, vocabulary),
         DEFAULT_LENGTH[kind] if args.length is None else args.length,
         args.num,
         args.temperature,
@@ -155,11 +156,11 @@ def main(argv=None):
         texts = [[*up_to(up_to(text, args.stop), end)] for text in texts]
     code = 0
     if kind == 'music':
-        code = save_music([] if args.no_primer else start, texts, saved.setup, args)
+        code = save_music(shown, texts, saved.setup, args)
     elif args.out or args.why != '-':
-        save_text(start, texts, saved.tokenizer, args)
+        save_text(shown, texts, saved.tokenizer, args)
     if args.why:
-        save_why(saved, start, texts, args)
+        save_why(saved, read, shown, texts, args)
     return code
 
 
@@ -320,11 +321,15 @@ def save_music(start, texts, setup, args):
     return 1 if silent else 0
 
 
-def save_why(saved, start, texts, args):
-    """Prints a table of each text (list of words) after the words `start`, or writes the page."""
-    unseen, given = (start or [EOS], []) if args.no_primer or not start else ([], start)
+def save_why(saved, read, shown, texts, args):
+    """Prints a table of each text (list of words), or writes the page.
+
+    read: the words that the model read before it drew; shown: the last of these, which belong to
+    the text.
+    """
+    unseen, given = read[: len(read) - len(shown)], len(shown)
     explained = [
-        why.explain(saved, step, unseen, [*given, *text], len(given), args.wakati) for text in texts
+        why.explain(saved, step, unseen, [*shown, *text], given, args.wakati) for text in texts
     ]
     usual = {'temperature': 1, 'top_k': 0, 'top_p': 1}
     drawn_with = ' '.join(

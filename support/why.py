@@ -56,7 +56,7 @@ def explain(saved, step, unseen, words, given, wakati=False):
     """
     vocabulary, named, explained, logits = saved.vocabulary, visible, [], None
     if saved.kind == 'music':
-        quarter = quarter_of(Setup.from_dict(saved.setup).division)
+        quarter = max(1, quarter_of(Setup.from_dict(saved.setup).division))  # a stranger's is 0
         named = functools.partial(note_name, quarter=quarter)
     pieces = detokenize_stream(words, saved.tokenizer, wakati)
     saved.model.initialize_state(1)
@@ -163,7 +163,8 @@ def page(texts, about, n_vocab, drawn_with=''):
     return (
         f'<!DOCTYPE html>\n<html{language}>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{html.escape(about)}</title>\n<style>{STYLE}</style>\n{body}'
+        f'<title>{html.escape(about)}</title>\n<style>{STYLE}</style>\n'
+        f'<body ontouchstart="">\n{body}'  # without it, iOS does not take a tap for :hover
         f'<footer>probability {scale}<br>{html.escape(about + note)}</footer>\n</html>\n'
     )
 
@@ -181,5 +182,5 @@ def _span(word, n_vocab, drawn_with):
 
 def _style(probability, n_vocab):
     """The attribute (str) that colours a word: its surprise, from 0 to 1."""
-    bits = abs(math.log2(max(probability or 1, 1e-300)))
-    return f'style="--surprise:{min(1, bits / math.log2(max(n_vocab, 2))):.2f}"'
+    p = 1 if probability is None else max(probability, 1 / n_vocab)
+    return f'style="--surprise:{abs(math.log(p)) / math.log(max(n_vocab, 2)):.2f}"'

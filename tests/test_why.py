@@ -243,6 +243,8 @@ def test_the_deeper_the_colour_the_greater_the_surprise(trained, said):
     n_vocab = len(checkpoint.load(trained / 'last.npz').vocabulary)
     bits = numpy.minimum(1, -numpy.log(shares) / numpy.log(n_vocab))
     assert depths == pytest.approx(list(bits), abs=0.02) and len(set(depths)) > 5
+    never = why.Word('', 'x', 0.0, [], is_given=True)
+    assert why.page([[never]], '', 2).count('--surprise:1.00') == 2  # one is that of the scale
 
 
 # Music
