@@ -165,7 +165,7 @@ def page(texts, about, n_vocab, drawn_with=''):
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<title>{html.escape(about)}</title>\n<style>{STYLE}</style>\n'
         f'<body ontouchstart="">\n{body}'  # without it, iOS does not take a tap for :hover
-        f'<footer>probability {scale}<br>{html.escape(about + note)}</footer>\n</html>\n'
+        f'<footer>probability {scale}<br>{html.escape(about + note)}</footer>\n</body>\n</html>\n'
     )
 
 
