@@ -218,6 +218,17 @@ def resume(trained, saved, optimizer, batchsize, comm):
     return array('sums', (3,), 'd').copy()
 
 
+def begin(model, initial):
+    """Gives an RNN the weights of the Checkpoint `initial`, or lets it be as it is (None).
+
+    The words of `initial` are the first words of the model. The rows of the others, in the
+    embedding and in the output layer, stay as they are.
+    """
+    weights = dict(initial.model.namedparams()) if initial else {}
+    for name, param in model.namedparams() if initial else ():
+        param.array[: len(weights[name].array)] = weights[name].array
+
+
 def updates_of(saved):
     """How many updates (int) the training state of a Checkpoint has seen; CheckpointError."""
     updates = saved.training.get('optimizer/t')

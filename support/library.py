@@ -31,7 +31,7 @@ from support.text import ENDINGS, EOS, REPLACEMENT, SAMPLE, UNK
 from support.text import explained_tokenizer, make_vocabulary, read_document, tokenize
 
 ALONE = 4 << 20  # bytes up to which helpers, each of which takes seconds to start, do not pay
-FORMAT = 4  # of the files in the store; a part of their names
+FORMAT = 5  # of the files in the store; a part of their names
 
 
 @dataclasses.dataclass
@@ -60,14 +60,15 @@ class Reading:
     vocab_size: int = 0
 
 
-def encode_texts(sources, valid_text='', store='.', reading=Reading()):
+def encode_texts(sources, valid_text='', store='.', reading=Reading(), known=()):
     """The Library of texts and of valid_text (str, '' for none); reading: a Reading.
 
-    sources: list of str, paths of texts, .zip files and folders of both. The first time it is made
-    in the folder `store`: a file .ids and a .json. Their name is that of the first source and a key
-    made of names, sizes and times of the texts, and of the reading. A text of a folder that cannot
-    be read is left out, with a remark. CorpusError if one that is named itself cannot be read, or
-    none, OSError if the store cannot be written.
+    known: see make_vocabulary. sources: list of str, paths of texts, .zip files and folders of
+    both. The first time it is made in the folder `store`: a file .ids and a .json. Their name is
+    that of the first source and a key made of names, sizes and times of the texts, of the reading
+    and of the known words. A text of a folder that cannot be read is left out, with a remark.
+    CorpusError if one that is named itself cannot be read, or none, OSError if the store cannot be
+    written.
     """
     sources, store = [find(source) for source in sources], pathlib.Path(store)
     named, paths, remarks = set(), [], []
@@ -81,13 +82,16 @@ def encode_texts(sources, valid_text='', store='.', reading=Reading()):
             paths.append(source)
     files = [(path, *_facts(path)) for path in map(os.path.realpath, paths)]
     key = json.dumps(
-        [FORMAT, sources, files, zlib.crc32(valid_text.encode()), dataclasses.astuple(reading)]
+        [
+            *(FORMAT, sources, files, zlib.crc32(valid_text.encode())),
+            *(dataclasses.astuple(reading), list(known)),
+        ]
     )
     digest = hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:16]
     ids_path = store / f'{name_of(sources[0])[:40]}-{digest}.ids'
     store.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(ids_path.with_suffix('.lock')):  # one process makes it, others wait
-        library = _load(ids_path) or _make(ids_path, paths, named, valid_text, reading)
+        library = _load(ids_path) or _make(ids_path, paths, named, valid_text, reading, known)
     return dataclasses.replace(library, remarks=remarks + library.remarks)
 
 
@@ -115,7 +119,7 @@ def _load(ids_path):
     return library if whole else None
 
 
-def _make(ids_path, paths, named, valid_text, reading):
+def _make(ids_path, paths, named, valid_text, reading, known):
     """Encodes the texts at the paths and valid_text, writes both files; returns the Library."""
     tokenizer, why = _choose_tokenizer(paths, reading)
     with terminal.replacing(ids_path) as file:
@@ -130,7 +134,7 @@ def _make(ids_path, paths, named, valid_text, reading):
         words, valid_ids = _distinct(tokenize(valid_text, tokenizer))
         writer.write(words, valid_ids)
         counts = dict(zip(writer.index, writer.counts))
-        vocabulary = make_vocabulary(counts, reading.min_count, reading.vocab_size)
+        vocabulary = make_vocabulary(counts, reading.min_count, reading.vocab_size, known)
         checksum = writer.renumber(vocabulary)
     notes = {
         'vocabulary': vocabulary,

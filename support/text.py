@@ -321,18 +321,23 @@ def _is_wide(char):
 # Words and ids
 
 
-def make_vocabulary(words, min_count=1, vocab_size=0):
+def make_vocabulary(words, min_count=1, vocab_size=0, known=()):
     """The different words (list of str) in the order in which they first appear.
 
     words: an iterable of str, or a dict {word: how often it occurs}. Words that occur less than
     min_count times are left out, and all but the vocab_size most frequent (0: none); UNK
-    stands for them. EOS always stays.
+    stands for them. EOS always stays. known: the vocabulary (list of str) of a model that learns
+    on. Its words come first and all stay, and vocab_size counts them, too.
     """
     counts = collections.Counter(words)
-    most = sorted(counts, key=counts.get, reverse=True)[: vocab_size or None]
+    old = set(known)
+    new = [word for word in counts if word not in old]
+    room = max(0, vocab_size - len(known)) if vocab_size else None
+    most = sorted(new, key=counts.get, reverse=True)[:room]
     kept = {EOS, *(word for word in most if counts[word] >= min_count)}
-    vocabulary = [word for word in counts if word in kept]
-    if len(vocabulary) < len(counts) and UNK not in vocabulary:
+    added = [word for word in new if word in kept]
+    vocabulary = [*known, *added]
+    if len(added) < len(new) and UNK not in vocabulary:
         vocabulary.append(UNK)
     return vocabulary
 
