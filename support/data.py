@@ -19,9 +19,9 @@ import numpy
 from read_midi import Setup
 from support import aozora, music, progress
 from support.library import Reading, encode_texts, replaced
-from support.source import CorpusError, files_in, find, is_address, is_folder
-from support.text import EOS, SAMPLE, UNK, encode, explained_tokenizer, make_vocabulary, read
-from support.text import tokenize
+from support.source import CorpusError, files_in, find, is_address, is_folder, is_large
+from support.text import EOS, REPLACEMENT, SAMPLE, UNK, encode, explained_tokenizer
+from support.text import make_vocabulary, read, tokenize
 
 LIBRARIES = 'result/encoded'  # the ids of folders and of several texts are kept here
 
@@ -97,11 +97,6 @@ def load(args, saved, initial=None):
     return learned
 
 
-def _is_fetched(sources):
-    """Is one of the sources an address? What is fetched is read in memory."""
-    return any(map(is_address, sources))
-
-
 def _description(learned, initial):
     """The size of what is learned, how much of it is new to the Checkpoint `initial` (or None),
     and a warning of music that hardly repeats: lines (list)."""
@@ -157,7 +152,8 @@ def _no_music(sources):
 
 def _load_corpus(args, model):
     """Data of one text in memory, or of folders and several texts."""
-    if len(args.corpus) == 1 and not is_folder(args.corpus[0]) or _is_fetched(args.corpus):
+    is_small = len(args.corpus) == 1 and not is_large(args.corpus[0])
+    if is_small or any(map(is_address, args.corpus)):  # what is fetched is read in memory
         return _load_text(args, model)
     return _load_texts(args, model)
 
@@ -167,7 +163,8 @@ def _load_text(args, model):
     lines, name = aozora.Lines(), ' '.join(args.corpus)
     text = ''.join(read(source, args.encoding, args.errors, lines) for source in args.corpus)
     tokenizer, why = explained_tokenizer(text, args.level, args.tokenizer)
-    remarks = replaced(name, text, args.errors) + lines.remarks(name)
+    count = text.count(REPLACEMENT) if args.errors == 'replace' else 0
+    remarks = replaced(name, count) + lines.remarks(name)
     remarks.append(_cut_by(tokenizer, why, model))
     words = tokenize(text, tokenizer)
     validation = _other_words(args.valid, args, 'text', tokenizer) if args.valid else None

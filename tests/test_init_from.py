@@ -81,7 +81,7 @@ def test_new_rows_are_chainers_and_old_ones_the_models(new_text):
     for name, std in (('l0/W', 1), ('l3/W', 1 / numpy.sqrt(8))):  # LeCun: of 8 inputs
         rows = new[f'model/{name}'][n:]
         assert rows.shape == (400, 8) and abs(rows.mean()) < 0.08 * std
-        assert rows.std() == pytest.approx(std, rel=0.05) and len(numpy.unique(rows)) == rows.size
+        assert rows.std() == pytest.approx(std, rel=0.05) and len(numpy.unique(rows)) > 3000
     assert not new['model/l3/b'][n:].any() and len(new['model/l3/b']) == n + 400
 
 
