@@ -40,7 +40,7 @@ REPLACEMENT = '\ufffd'  # what --errors replace puts in the place of bad bytes
 MAX_LINE = 10000  # characters fed to MeCab at once; it gives up on 1.6 million
 SAMPLE = 1000000  # characters that show what language a text is
 
-_WIDE = '^\0-\x7f'
+_WIDE, _BAD = '\x80\U0010ffff', REPLACEMENT * 2  # the first and the last of such characters
 _KANA = '[\u3041-\u30fa]'
 # Japanese, Chinese; Thai and Lao; Tibetan and Burmese; Khmer: no spaces between words.
 _UNSPACED = '[\u3041-\u30ff\u3400-\u9fff々\u0e00-\u109f\u1780-\u17ff\U00020000-\U0003ffff]'
@@ -213,7 +213,7 @@ def _encoding_of(data, name, errors):
             return encoding
     broken = [encoding for encoding in JAPANESE if _is_japanese(data, encoding)]
     if broken:  # the one with the fewest bad bytes
-        return min(broken, key=lambda encoding: _counts(data, encoding, REPLACEMENT))
+        return min(broken, key=lambda encoding: _counts(data, encoding, _BAD))
     if errors == 'replace':
         return 'utf-8'
     furthest = max(filter(None, faults.values()), key=lambda fault: fault.start)
@@ -262,34 +262,34 @@ def _decoded(data, encoding, errors='strict'):
         encoding = codec + ('-le' if sys.byteorder == 'little' else '-be')  # as bytes.decode does
     decoder, offset = codecs.getincrementaldecoder(encoding)(errors), 0
     for block in itertools.chain(blocks(data), [b'']):
-        begins = offset - len(decoder.getstate()[0])
+        offset += len(block)
         try:
             text = decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
-            error.start += begins
+        except UnicodeDecodeError as error:  # of what was left of the last block, and this one
+            error.start += offset - len(error.object)
             raise
         private = re.search('[\uf8f0-\uf8f3]', text) if codec == 'cp932' else None
         if private and errors == 'strict':
-            begins += len(text[: private.start()].encode(encoding))
+            after = len(text[private.start() :].encode(encoding)) + len(decoder.getstate()[0])
             error = UnicodeDecodeError(encoding, block, 0, 1, 'no character')
-            error.start = begins
+            error.start = offset - after
             raise error
         yield re.sub('[\uf8f0-\uf8f3]', REPLACEMENT, text) if private else text
-        offset += len(block)
 
 
-def _counts(data, encoding, *sets):
-    """How many characters of each set (str, of a regular expression) bytes have: a list."""
-    counts = [0] * len(sets)
+def _counts(data, encoding, *ranges):
+    """How many characters of each range, the first and the last (str), bytes have: (n,) int64."""
+    counts = numpy.zeros(len(ranges), 'i8')
     for text in _decoded(data, encoding, 'replace'):
-        for n, chars in enumerate(sets):
-            counts[n] += len(re.findall(f'[{chars}]', text))
+        codes = numpy.frombuffer(text.encode('utf-32-le', 'surrogatepass'), '<u4')
+        bounds = ((ord(first), ord(last)) for first, last in ranges)
+        counts += [numpy.sum((low <= codes) & (codes <= high)) for low, high in bounds]
     return counts
 
 
 def _is_almost_utf_8(data):
     """Are bytes UTF-8 with some bad ones among them? Other encodings rarely look so."""
-    bad, wide, more = _counts(data, 'utf-8', REPLACEMENT, _WIDE, '\u0800-\U0010ffff')
+    bad, wide, more = _counts(data, 'utf-8', _BAD, _WIDE, '\u0800\U0010ffff')
     wide, three_bytes = wide - bad, more - bad
     return three_bytes > bad or wide > 10 * bad  # Shift_JIS has many that look like two bytes
 
@@ -300,13 +300,13 @@ def _is_japanese(data, encoding):
     German in Latin-1 passes for Shift_JIS, and Chinese in GB 2312 for EUC-JP. UTF-8 read as
     Shift_JIS is full of the kanji that begin with its lead bytes of kana.
     """
-    kana = _KANA[1:-1] + '\uff66-\uff9f' * encoding.startswith('euc')
-    wide, bad, kana, odd = _counts(data, encoding, _WIDE, REPLACEMENT, kana, '縺繧繝')
+    counts = _counts(data, encoding, _WIDE, _BAD, 'ぁヺ', 'ｦﾟ', '縺縺', '繧繧', '繝繝')
+    wide, bad, kana, half_width, *odd = counts
     if bad * 10 > wide:
         return False
     if encoding.startswith('euc'):
-        return kana * 10 >= wide > 0
-    return kana and odd * 5 <= wide
+        return (kana + half_width) * 10 >= wide > 0
+    return kana and sum(odd) * 5 <= wide
 
 
 def _where(name, data, error, encoding):
