@@ -3,8 +3,8 @@
     library = encode_texts(['library', 'more.txt'], store='result/encoded')
     library.ids                               # (N,) int32, numpy.memmap
 
-The ids are those of text.read, tokenize, make_vocabulary and encode; memory holds one text
-at a time.
+The ids are those of text.read, tokenize, make_vocabulary and encode; memory holds one
+work of a text at a time, or a part of it.
 """
 
 import array
@@ -32,7 +32,7 @@ from support.source import passed_over
 from support.text import ENDINGS, EOS, REPLACEMENT, SAMPLE, UNK, encode, explained_tokenizer
 from support.text import make_vocabulary, read_document, tokenize, tokenized
 
-FORMAT = 5  # of the files in the store; a part of their names
+FORMAT = 4  # of the files in the store; a part of their names
 
 
 @dataclasses.dataclass
@@ -85,7 +85,7 @@ def encode_texts(sources, valid_text='', store='.', reading=Reading(), known=())
     key = json.dumps(
         [
             *(FORMAT, sources, files, zlib.crc32(valid_text.encode())),
-            *(dataclasses.astuple(reading), list(known)),
+            *(dataclasses.astuple(reading), *known),
         ]
     )
     digest = hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:16]
@@ -176,6 +176,7 @@ def _write_texts(writer, paths, named, reading, tokenizer):
         # one file needs no helper, and is nowhere in memory as a whole then
         work = _in_helpers if sum(sizes) > LARGE and len(paths) > 1 else map
         for path, size, parts in zip(paths, sizes, work(_encode_file, jobs)):
+            left = size
             for part in parts:
                 if part.left_out and path in named:
                     raise CorpusError(part.left_out[0])
@@ -184,7 +185,9 @@ def _write_texts(writer, paths, named, reading, tokenizer):
                 remarks += replaced(path, part.replaced)
                 lines.total += part.lines.total
                 lines.left_out += part.lines.left_out
-            progress.update(size)
+                progress.update(min(part.size, left))
+                left -= min(part.size, left)
+            progress.update(left)
     return remarks + lines.remarks(f'{len(paths):,} texts' if paths[1:] else paths[0])
 
 
@@ -223,6 +226,7 @@ class _Part:
 
     words: list  # of str, all different
     ids: numpy.ndarray  # (N,) int32, positions in that list
+    size: int  # bytes of its text in UTF-8
     left_out: list  # of str: why which text cannot be read
     replaced: int  # bad bytes
     lines: aozora.Lines
@@ -234,16 +238,18 @@ def _encode_file(job):
     job: (path, reading, tokenizer).
     """
     path, reading, tokenizer = job
-    index, ids, left_out, count, lines = {}, array.array('i'), [], 0, aozora.Lines()
+    index, ids, size = {}, array.array('i'), 0
+    left_out, count, lines = [], 0, aozora.Lines()
     for text, reason in _texts(path, reading, lines):
         ids.extend(index.setdefault(word, len(index)) for word in tokenized(text, tokenizer))
+        size += len(text.encode())
         left_out += [reason] if reason else []
         count += text.count(REPLACEMENT)
         if len(ids) > SAMPLE:
-            yield _Part(list(index), numpy.array(ids, 'i'), [], 0, aozora.Lines())
-            index, ids = {}, array.array('i')
+            yield _Part(list(index), numpy.array(ids, 'i'), size, [], 0, aozora.Lines())
+            index, ids, size = {}, array.array('i'), 0
     count = count if reading.errors == 'replace' else 0
-    yield _Part(list(index), numpy.array(ids, 'i'), left_out, count, lines)
+    yield _Part(list(index), numpy.array(ids, 'i'), size, left_out, count, lines)
 
 
 def replaced(name, count):

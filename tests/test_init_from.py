@@ -82,7 +82,8 @@ def test_new_rows_are_chainers_and_old_ones_the_models(new_text):
         rows = new[f'model/{name}'][n:]
         assert rows.shape == (400, 8) and abs(rows.mean()) < 0.08 * std
         assert rows.std() == pytest.approx(std, rel=0.05) and len(numpy.unique(rows)) > 3000
-    assert not new['model/l3/b'][n:].any() and len(new['model/l3/b']) == n + 400
+    assert len(new['model/l3/b']) == n + 400
+    assert abs(new['model/l3/b'][n:]).max() < 1e-25  # 0, but for such steps
 
 
 def test_adam_and_epochs_begin_anew(new_text):
