@@ -3,6 +3,7 @@
     python train.py --corpus holmes.txt
     python train.py --corpus https://www.aozora.gr.jp/cards/000009/files/55881_ruby_50043.zip
     python train.py --midi track1.mid
+    python train.py --init-from result/holmes --corpus other.txt
     mpiexec -n 4 python train.py --mpi --corpus holmes.txt
 
 How a text becomes mini-batches, with batchsize 3 and bproplen 4 for instance:
