@@ -105,18 +105,18 @@ def running_text(lines, counted=None):
     lines: the document, a sequence of str. Of a text that is in no layout, `without_ruby`. counted:
     a Lines, which counts what is left out, or None. Every line ends with '\\n'.
     """
-    counted, ended = counted or Lines(), False
+    counted, empty = counted or Lines(), True
     filled = _count_filled(lines)
     counted.total += filled
     counted.left_out += filled
     bodies = _bodies(lines)
     is_plain = bodies == [(0, len(lines))]
     works = (_clean_body('\n'.join(lines[first:last])) for first, last in bodies)
-    for piece in _without_ruby(lines) if is_plain else works:
+    for piece in filter(None, _without_ruby(lines) if is_plain else works):
         counted.left_out -= _count_filled(piece.split('\n'))
-        ended = piece.endswith('\n') if piece else ended
-        yield piece
-    if not ended:
+        empty = False
+        yield piece if piece.endswith('\n') else piece + '\n'
+    if empty:
         yield '\n'
 
 

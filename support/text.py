@@ -76,9 +76,6 @@ def read_document(data, name, encoding=None, errors='strict', lines=None):
     """
     with tempfile.SpooledTemporaryFile(LARGE) as file:
         whole = TextLines(decoded(data, name, encoding, errors), file)
-        foreign = formats.of_text(whole.start)
-        if foreign:
-            raise CorpusError(f'{name}: {foreign}')
         yield from aozora.running_text(whole, lines)
 
 
@@ -86,16 +83,14 @@ class TextLines(collections.abc.Sequence):
     """The lines of a text of any size: a sequence of str, as text.split('\\n') gives it.
 
     pieces: iterable of str, all but the last one of whole lines; file: a binary file, empty, which
-    takes the text. Some pieces are in memory. start: the first characters (str) of the text,
-    formats.TEXT of them if it has as many.
+    takes the text. Some pieces are in memory.
     """
 
     def __init__(self, pieces, file):
-        self.start, self._file = '', file
+        self._file = file
         self._first, self._ends = [0], [0]  # of each piece: number of its first line, end in bytes
         self._read = functools.lru_cache(4)(self._read)  # lines above and below are near
         for piece in pieces:
-            self.start += piece[: formats.TEXT - len(self.start)]
             self._ends.append(self._ends[-1] + file.write(piece.encode()))
             self._first.append(self._first[-1] + piece.count('\n'))
         self._size = self._first.pop() + 1
@@ -135,9 +130,9 @@ def decoded(data, name, encoding=None, errors='strict'):
     """Yields the text (str) of bytes or of a source.File in pieces of whole lines, but the last.
 
     Characters are composed, lines end with '\\n', byte order marks go. CorpusError, with `name`, if
-    it is no text. Without `encoding` it is UTF-8, UTF-16 or UTF-32 with a byte order mark,
-    Shift_JIS, EUC-JP or ISO-2022-JP, the last three also with the characters of JIS X 0213.
-    errors: see `read`. Not handled: UTF-16 without a mark, several encodings in one file, Japanese
+    it is no text, perhaps only at its end. Without `encoding` it is UTF-8, UTF-16 or UTF-32 with a
+    byte order mark, Shift_JIS, EUC-JP or ISO-2022-JP, the last three also with the characters of
+    JIS X 0213. errors: see `read`. Not handled: UTF-16 without a mark, several encodings in one file, Japanese
     without any kana in another encoding than UTF-8, half-width katakana alone in Shift_JIS. Those
     need `encoding`.
     """
@@ -147,7 +142,7 @@ def decoded(data, name, encoding=None, errors='strict'):
     chosen = encoding or _encoding_of(data, name, errors)
     if chosen == ISO_2022_JP[-1]:  # JIS X 0208 is a part of JIS X 0213, in row 13 with gaps
         data = re.sub(rb'\x1b\$[@B]', b'\x1b$(Q', b''.join(blocks(data)))
-    newlines, line, position = io.IncrementalNewlineDecoder(None, translate=True), [], 0
+    newlines, start, line, position = io.IncrementalNewlineDecoder(None, True), '', [], 0
     try:
         for text in _decoded(data, chosen, errors):
             if re.search('[\ud800-\udfff]', text):  # halves of characters, as UTF-7 makes them
@@ -158,8 +153,9 @@ def decoded(data, name, encoding=None, errors='strict'):
             position += len(text)
             above, end, below = newlines.decode(text.replace('\ufeff', '')).rpartition('\n')
             if end:
-                yield compose(''.join((*line, above, end)))
-                line = []
+                piece, line = compose(''.join((*line, above, end))), []
+                start += piece[: formats.TEXT - len(start)]
+                yield piece
             line.append(below)
     except UnicodeDecodeError as error:
         raise CorpusError(_where(name, data, error, chosen)) from None
@@ -169,7 +165,11 @@ def decoded(data, name, encoding=None, errors='strict'):
         raise
     except (LookupError, ValueError):
         raise CorpusError(f'{chosen}: not a text encoding that Python knows') from None
-    yield compose(''.join(line) + newlines.decode('', final=True))
+    piece = compose(''.join(line) + newlines.decode('', final=True))
+    foreign = formats.of_text(start + piece[: formats.TEXT])
+    if foreign:
+        raise CorpusError(f'{name}: {foreign}')
+    yield piece
 
 
 def compose(text):
