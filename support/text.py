@@ -132,9 +132,9 @@ def decoded(data, name, encoding=None, errors='strict'):
     Characters are composed, lines end with '\\n', byte order marks go. CorpusError, with `name`, if
     it is no text, perhaps only at its end. Without `encoding` it is UTF-8, UTF-16 or UTF-32 with a
     byte order mark, Shift_JIS, EUC-JP or ISO-2022-JP, the last three also with the characters of
-    JIS X 0213. errors: see `read`. Not handled: UTF-16 without a mark, several encodings in one file, Japanese
-    without any kana in another encoding than UTF-8, half-width katakana alone in Shift_JIS. Those
-    need `encoding`.
+    JIS X 0213. errors: see `read`. Not handled: UTF-16 without a mark, several encodings in one
+    file, Japanese without any kana in another encoding than UTF-8, half-width katakana alone in
+    Shift_JIS. Those need `encoding`.
     """
     foreign = formats.of_bytes(next(blocks(data), b''))
     if foreign:
