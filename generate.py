@@ -3,6 +3,7 @@
     python generate.py --start ホームズ
     python generate.py --start ホームズ --length 300 --temperature 0.7 --num 3
     python generate.py --model result/holmes --best --seed 1 --out story.txt
+    python generate.py --start ホームズ --why page.html
     python generate.py --near ホームズ
     python generate.py --midi out.mid --audio out.mp3 --plot out.png
     python generate.py --midi out.mid --start C4
@@ -30,22 +31,23 @@ from support import modern_chainer  # prepares chainer's import
 import numpy
 from chainer.backends import cuda
 
-from read_midi import EVENTS, WORD, MusicError, Setup, note_counts
-from support import checkpoint, music
-from support.terminal import number
-from support.text import EOS, UNK, compose, detokenize_stream, encode, is_spaced, near_words
-from support.text import tokenize
+from read_midi import Setup, note_counts
+from support import checkpoint, music, why
+from support.start import PRIMER, start_words, unknown_word
+from support.terminal import WrongUse, number
+from support.text import EOS, UNK, compose, detokenize_stream, encode
 from write_midi import to_data, write_midi
 
-PRIMER = 16  # words of a --primer that are read
 NEAR = 10  # words that --near lists
 DEFAULT_LENGTH = {'text': 100, 'music': 500}
-ENDINGS = {  # of what is composed
+ENDINGS = {  # of the files that are written
     'midi': ('.mid', '.midi'),
     'audio': ('.wav', '.flac', '.ogg', '.mp3'),
     'wav': ('.wav',),
     'plot': ('.png',),
+    'why': ('.html', '.htm'),
 }
+MUSIC = ('midi', 'audio', 'wav', 'plot')  # those that are composed
 
 
 # fmt: off
@@ -64,6 +66,9 @@ def options():
            'line between them; of music out-1.mid, out-2.mid, ... (default: 1)')
     option('--wakati', action='store_true', help="spaces between all words, the article's form")
     option('--out', metavar='FILE', help='write the text to this file instead of stdout')
+    option('--why', nargs='?', const='-', metavar='FILE', help='print a table instead of the text: '
+           'the probability of each word, those of --start too, and its likeliest rivals; or '
+           'write them as a page, a .html')
     option('--near', metavar='WORD', help=f'list the {NEAR} words that the model takes to be most '
            'like this one, and write nothing')
 
@@ -106,9 +111,9 @@ def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = options()
     args = parser.parse_args(argv)
-    kind = 'music' if any(getattr(args, option) for option in ENDINGS) else 'text'
+    kind = 'music' if any(getattr(args, option) for option in MUSIC) else 'text'
     check(parser, args, kind)
-    path = choose_checkpoint(args.model, args.best, kind)
+    path = checkpoint.find(args.model, args.best, kind)
     saved = checkpoint.load(path)
     refuse_sources(args, saved)
     if args.near is not None:
@@ -120,22 +125,23 @@ def main(argv=None):
             if kind == 'music'
             else '--midi out.mid composes'
         )
-        refuse(f'{path} is a model of {saved.kind}, not of {kind}: {advice}')
+        raise WrongUse(f'{path} is a model of {saved.kind}, not of {kind}: {advice}')
     if EOS not in vocabulary:
         raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {EOS}')
-    start = start_words(args, saved)
+    start = start_words(args.start, args.primer, saved)
+    # A line end first: the network hardly knows an empty memory, and what it would say after its
+    # first word is close to chance (docs/training.md, "What was measured").
+    read = start if start[:1] == [EOS] else [EOS, *start]
+    shown = [] if args.no_primer else start
     if args.stop is not None and args.stop not in vocabulary:
-        refuse(unknown_word(args.stop, vocabulary))
+        raise unknown_word(args.stop, vocabulary)
     seed = int.from_bytes(os.urandom(4), 'little') if args.seed is None else args.seed
     print(f'{path}: epoch {saved.epoch}; --seed {seed}', file=sys.stderr)
     modern_chainer.use_device(saved.model, args.gpu)
 
-    # A line end first: after training, an empty memory is something the network hardly knows. What
-    # it would say of its first word is close to chance (docs/training.md, "What was measured").
-    begun = start if start[:1] == [EOS] else [EOS, *start]
     drawn = generate(
         saved.model,
-        encode(begun, vocabulary),
+        encode(read, vocabulary),
         DEFAULT_LENGTH[kind] if args.length is None else args.length,
         args.num,
         args.temperature,
@@ -148,9 +154,17 @@ def main(argv=None):
         texts = [(vocabulary[i] for (i,) in drawn)]  # written as it is drawn
     else:
         texts = [[vocabulary[i] for i in ids] for ids in numpy.reshape([*drawn], (-1, args.num)).T]
-    if kind == 'text':
-        return save_text(start, texts, saved.tokenizer, args)
-    return save_music([] if args.no_primer else start, texts, saved.setup, args)
+    if args.why:
+        end = EOS if kind == 'music' else None
+        texts = [[*up_to(up_to(text, args.stop), end)] for text in texts]
+    code = 0
+    if kind == 'music':
+        code = save_music(shown, texts, saved.setup, args)
+    elif args.out or args.why != '-':
+        save_text(shown, texts, saved.tokenizer, args)
+    if args.why:
+        save_why(saved, read, shown, texts, args)
+    return code
 
 
 def generate(
@@ -163,24 +177,26 @@ def generate(
     the weights of the model are so large that its logits are no numbers.
     """
 
-    def step(ids):
-        with numpy.errstate(over='ignore', invalid='ignore'):
-            return model.step(ids)
-
     model.initialize_state(num)
     for i in start:
-        logits = step([i] * num)
+        logits = step(model, [i] * num)
     for position in range(length):
-        logits = numpy.array(cuda.to_cpu(logits), 'd')
-        if not numpy.isfinite(logits).all():
-            raise FloatingPointError(
-                'the weights of the model are so large that its logits are no numbers'
-            )
         logits[:, list(forbidden)] = -numpy.inf
         ids = draw(logits, temperature, top_k, top_p, rng)
         yield ids
         if position < length - 1:
-            logits = step(ids)
+            logits = step(model, ids)
+
+
+def step(model, ids):
+    """What `model.step` returns, (B, n_vocab), as float64 on the CPU; FloatingPointError."""
+    with numpy.errstate(over='ignore', invalid='ignore'):
+        logits = numpy.array(cuda.to_cpu(model.step(ids)), 'd')
+    if not numpy.isfinite(logits).all():
+        raise FloatingPointError(
+            'the weights of the model are so large that its logits are no numbers'
+        )
+    return logits
 
 
 def draw(logits, temperature, top_k, top_p, rng):
@@ -308,6 +324,31 @@ def save_music(start, texts, setup, args):
     return 1 if silent else 0
 
 
+def save_why(saved, read, shown, texts, args):
+    """Prints a table of each text (list of words), or writes the page.
+
+    read: the words that the model read before it drew; shown: the last of these, which belong to
+    the text.
+    """
+    unseen, given = read[: len(read) - len(shown)], len(shown)
+    explained = [
+        why.explain(saved, step, unseen, [*shown, *text], given, args.wakati) for text in texts
+    ]
+    usual = {'temperature': 1, 'top_k': 0, 'top_p': 1}
+    drawn_with = ' '.join(
+        f'--{name.replace("_", "-")} {getattr(args, name):g}'
+        for name, value in usual.items()
+        if getattr(args, name) != value
+    )
+    if args.why == '-':
+        print('\n'.join(why.table(words, drawn_with) for words in explained), end='')
+        return
+    about = f'{saved.path}, epoch {saved.epoch}'
+    page = why.page(explained, about, len(saved.vocabulary), drawn_with)
+    with terminal.replacing(args.why) as file:
+        file.write(page.encode())
+
+
 def numbered(name, num):
     """The paths (list of pathlib.Path) of num pieces: name itself, or name-1, name-2, ..."""
     path = pathlib.Path(name or '-')
@@ -315,14 +356,15 @@ def numbered(name, num):
 
 
 def refuse_sources(args, saved):
-    """Ends the program with 2 if it would write over a file that the model has learned."""
+    """WrongUse if it would write over a file that the model has learned."""
     learned = {file_id(path) for path in saved.sources} - {None}
     for option in ('out', *ENDINGS):
         name = getattr(args, option)
-        paths = numbered(name, 1 if option == 'out' else args.num) if name else []
-        for path in paths:
+        for path in numbered(name, args.num if option in MUSIC else 1) if name else ():
             if file_id(path) in learned:
-                refuse(f'--{option} {path}: the model has learned this file; take another name')
+                raise WrongUse(
+                    f'--{option} {path}: the model has learned this file; take another name'
+                )
 
 
 def file_id(path):
@@ -336,15 +378,17 @@ def file_id(path):
 
 def check(parser, args, kind):
     """Refuses options that do not go together."""
-    outputs = {option: getattr(args, option) for option in ENDINGS}
+    outputs = {option: getattr(args, option) for option in MUSIC}
     outputs = {option: name for option, name in outputs.items() if name is not None}
-    if args.near is not None and (outputs or args.start or args.primer or args.out):
+    if args.near is not None and (outputs or args.start or args.primer or args.out or args.why):
         parser.error('--near lists words and writes nothing; it goes with --model and --best only')
     if args.near == '':
         parser.error('--near is empty')
     for word in (*args.start, args.near or '', args.stop or ''):
         if not word.isascii() and re.search('[\ud800-\udfff]', word):
-            refuse(f'{word!r} is not UTF-8: set the terminal to UTF-8 (LANG, or chcp 65001)')
+            raise WrongUse(
+                f'{word!r} is not UTF-8: set the terminal to UTF-8 (LANG, or chcp 65001)'
+            )
     args.start = [compose(word) for word in args.start]
     args.near, args.stop = (word and compose(word) for word in (args.near, args.stop))
     if args.primer and not outputs:
@@ -363,70 +407,35 @@ def check(parser, args, kind):
         parser.error('--soundfont is for the sound: --audio out.mp3 or --wav out.wav')
     if args.soundfont and not os.path.isfile(args.soundfont):
         parser.error(f'--soundfont {args.soundfont!r}: no such file')
+    if args.why and args.length == 0 and not (args.start or args.primer):
+        parser.error('--why --length 0 explains the words of --start: which are they?')
+    if args.why not in (None, '-'):
+        outputs['why'] = args.why
     for option, name in outputs.items():
         path = pathlib.Path(name)
         if not path.name or path.is_dir():
             parser.error(f'--{option} {name!r} is not the name of a file')
-        unclear = path.suffix or option == 'audio'
+        unclear = path.suffix or option in ('audio', 'why')
         if unclear and path.suffix.lower() not in ENDINGS[option]:
             endings = ' or '.join(ENDINGS[option])
             parser.error(f'--{option} {name!r}: its name should end in {endings}')
         if not path.parent.is_dir():
             parser.error(f'--{option} {name!r}: there is no folder {path.parent}')
-    names = (*outputs.values(), args.primer, args.soundfont)
+    names = (*outputs.values(), args.out, args.primer, args.soundfont)
     files = [os.path.realpath(name) for name in names if name]
     if len(set(files)) < len(files):
-        options = '--midi, --audio, --wav, --plot, --primer and --soundfont'
+        options = '--out, --why, --midi, --audio, --wav, --plot, --primer and --soundfont'
         parser.error(f'{options}: each needs a file of its own')
-
-
-def refuse(message):
-    """Ends the program with one line and exit code 2: it was called in a wrong way."""
-    terminal.complain('generate.py', message)
-    sys.exit(2)
-
-
-def choose_checkpoint(model, best, kind):
-    """The path of the checkpoint that --model and --best mean; CheckpointError if there is none."""
-    path = pathlib.Path(model) if model is not None else newest(kind)
-    if path.is_dir():
-        path = path / 'last.npz'
-    if best:
-        path = path.with_name('best.npz')
-        if not path.exists():
-            raise checkpoint.CheckpointError(
-                f'{path}: no such file; only a run with validation has one'
-            )
-    return path
-
-
-def newest(kind):
-    """The path of the newest checkpoint below result/ of that kind, 'text' or 'music'."""
-    others = []
-    for path in checkpoint.runs():
-        try:
-            if checkpoint.kind_of(path) == kind:
-                return path
-            others.append(path)
-        except checkpoint.CheckpointError as error:
-            print(f'left out: {error}', file=sys.stderr)
-    advice = 'train one: python train.py --corpus holmes.txt'
-    if kind == 'music':
-        advice = 'train one: python train.py --midi track1.mid'
-    elif others:
-        advice = f'--midi out.mid composes with {others[0]}'
-    raise checkpoint.CheckpointError(f'no model of {kind} below result/; {advice}')
 
 
 def list_near(saved, args):
     """Prints the words nearest to --near, the nearest first, with the cosines; the exit code."""
     words = [args.near]
     if args.near not in saved.vocabulary:
-        args.start = words
-        words = start_words(args, saved)
+        words = start_words(words, None, saved)
     if len(words) != 1:
         found = f'not one word to the model but {len(words)}: {" ".join(words)}'
-        refuse(f'--near {args.near!r} is {found}'.rstrip(': '))
+        raise WrongUse(f'--near {args.near!r} is {found}'.rstrip(': '))
     W = saved.model.l0.W.array.astype('d')
     row = saved.vocabulary.index(words[0])
     length = numpy.linalg.norm(W, axis=1)
@@ -435,80 +444,6 @@ def list_near(saved, args):
     for i in order[:NEAR]:
         print(f'{cosines[i]:6.3f}  {saved.vocabulary[i]}')
     return 0
-
-
-def unknown_word(word, vocabulary):
-    """The message (one line) for a word that is not in the vocabulary: it offers some that are."""
-    near = near_words(word, vocabulary)
-    known = near or [word for word in vocabulary if word.isalpha()][:5] or vocabulary[:5]
-    return f'the model does not know {word!r}; it knows {" ".join(known)}'
-
-
-def start_words(args, saved):
-    """The words (list of str) of --start or --primer, all of them known; ends with 2 if not."""
-    if saved.kind == 'music':
-        return primer(args, saved) if args.primer else start_notes(args, saved)
-    vocabulary, words = set(saved.vocabulary), []
-    for given in args.start:
-        found = [given] if given in vocabulary else tokenize(given, saved.tokenizer)
-        found = found[:-1] if found[-1:] == [EOS] and given != EOS else found
-        apart = words and words[-1] != EOS and found and is_spaced(words[-1], found[0])
-        if apart and ' ' in vocabulary:  # as in a text, where it is a word between Latin ones
-            words.append(' ')
-        words += found
-    for word in words:
-        if word not in vocabulary or word == UNK:
-            refuse(unknown_word(word, saved.vocabulary))
-    return words
-
-
-def start_notes(args, saved):
-    """The pseudo-words (list of str) of --start, given as words or as pitches (C4)."""
-    vocabulary = saved.vocabulary
-    words = [word for given in args.start for word in given.split()]
-    for n, word in enumerate(words):
-        if word not in vocabulary or word in (EOS, UNK):
-            pitches = music.pitch_words(vocabulary)
-            words[n] = pitches.get(music.pitch_key(word))
-            if words[n] is None:
-                names = ' '.join(map(music.pitch_name, pitches))
-                known = itertools.chain(pitches.values(), filter(WORD.fullmatch, vocabulary))
-                example = next(known, EOS)
-                refuse(
-                    f'the model knows no {word!r}; its notes are {names or "percussion"}, '
-                    f'and its words such as {example}'
-                )
-    return words
-
-
-def primer(args, saved):
-    """The first words (list of str) of --primer, made like those that the model learned."""
-    track, events = saved.options.get('track'), saved.options.get('events')
-    events = events if events in (*EVENTS,) else 'notes'
-    track = track if type(track) is int or track == 'all' else None
-    channel, grid = saved.options.get('channel'), saved.options.get('grid')
-    channel = channel if channel in range(1, 17) else None
-    grid = grid if type(grid) is int and 0 < grid < 1 << 15 else 0
-    setup = Setup.from_dict(saved.setup)
-    for chosen in ((track, channel), (None, None)):  # a file without that track has another one
-        try:
-            track, channel = chosen
-            pieces = music.read([args.primer], track, events, setup, channel, grid).pieces
-            break
-        except MusicError:
-            if chosen == (None, None):
-                raise
-    words = pieces[0][:PRIMER]
-    unknown = [n for n, word in enumerate(words) if word not in saved.vocabulary]
-    for n in unknown:
-        words[n] = music.nearest_word(words[n], saved.vocabulary)
-    if unknown:
-        print(
-            f'{len(unknown)} of the first {len(words)} words of {args.primer} are new to the '
-            'model: the nearest that it knows stand for them',
-            file=sys.stderr,
-        )
-    return words
 
 
 if __name__ == '__main__':

@@ -1,9 +1,9 @@
 """Trains the article's network on a text, or on music.
 
     python train.py --corpus holmes.txt
-    python train.py --gpu 0 --corpus holmes.txt
     python train.py --corpus https://www.aozora.gr.jp/cards/000009/files/55881_ruby_50043.zip
     python train.py --midi track1.mid
+    python train.py --init-from result/holmes --corpus other.txt
     mpiexec -n 4 python train.py --mpi --corpus holmes.txt
 
 How a text becomes mini-batches, with batchsize 3 and bproplen 4 for instance:
@@ -35,7 +35,7 @@ from read_midi import EVENTS, track_option
 from rnn import CELLS, RNN
 from support import checkpoint, data, evaluation, fused, parallel, run
 from support.checkpoint import Checkpoint
-from support.options import check, merge
+from support.options import merge
 from support.progress import Progress
 from support.source import CorpusError
 from support.terminal import number
@@ -61,9 +61,10 @@ RUN = {
     'events': 'notes',  # The article's.
     'grid': 0,  # Off: a score needs none. 12 has triplets and sixteenths.
     'transpose': None,
+    'known': 0,  # Of --init-from: so many of the first words are that model's.
 }
 TRAINING = {  # What may change.
-    **dict.fromkeys(('corpus', 'midi', 'encoding')),
+    **dict.fromkeys(('corpus', 'midi', 'encoding', 'init_from')),
     'errors': 'strict',  # A damaged book should be noticed.
     'epoch': 40,  # The words are well known then, the article's "well converged": perplexity 16.
     # The article's. Less validates better (0.3: 249, 0.2: 228, none: 211), but such models stumble
@@ -155,13 +156,13 @@ def training_options(network, training, start):
     training('--lr-decay', 'multiplies --lr after a worse epoch; 0.5 is usual', SHARE, 'F')
     training('--weight-decay', 'updates shrink weights by this share times --lr', SIZE, 'R')
     training('--patience', 'N epochs without better validation end it; 0: never', AT_LEAST_0, 'N')
-    training('--stepwise', "the article's loop, word by word: the same network, it takes longer",
-             action=argparse.BooleanOptionalAction)
+    training('--stepwise', 'as in the article, word by word', action=argparse.BooleanOptionalAction)
     training('--seed', 'same seed, same machine, same result', number(int, 0, 2**32 - 1), 'N')
     training('--sample-every', 'epochs, or million words, between samples', AT_LEAST_0, 'N')
     start('--gpu', 'GPU to use, 0 for the first; -1: the CPU', int, 'ID')
     start('--mpi', 'train in all processes that mpiexec has started', action='store_true')
     start('--out', 'where the run is kept (default: result/NAME)', metavar='FOLDER', short=['-o'])
+    start('--init-from', 'begin with weights and words of a model: folder or .npz', str, 'MODEL')
     start('--resume', 'go on with a run: its folder or last.npz (default: that of --out or '
           '--corpus, else the newest)', metavar='PATH', short=['-r'], nargs='?', const='')
 # fmt: on
@@ -175,11 +176,10 @@ def main(argv=None):
         stack.enter_context(contextlib.redirect_stdout(terminal.Screen(sys.stdout)))
         comm = stack.enter_context(parallel.processes('--mpi' in argv))
         folder = stack.enter_context(run.Folder())
-        parser = options()
-        given = vars(parser.parse_args(argv))
-        args, saved = parallel.together(comm, lambda: merge(DEFAULTS, given, folder, comm.rank))
-        check(parser, RUN, args, given, saved, comm.size)
-        learned = parallel.together(comm, lambda: data.load(args, saved))
+        args, saved, initial = parallel.together(
+            comm, lambda: merge(options(), argv, RUN, DEFAULTS, folder, comm)
+        )
+        learned = parallel.together(comm, lambda: data.load(args, saved, initial))
         print(*learned.remarks, sep='\n')
         stopped, last = 0, args.out / 'last.npz'
         if saved and is_done(saved, args):
@@ -187,7 +187,7 @@ def main(argv=None):
             print(f'{saved.epoch} epochs are done already; a larger {option} goes on')
         else:
             with parallel.ending_all(comm), run.explained(args):
-                stopped = train(args, learned, saved, folder, comm)
+                stopped = train(args, learned, saved, initial, folder, comm)
         if stopped:
             print(f'stopped; --resume goes on from {last}', file=sys.stderr)
             return 128 + stopped
@@ -198,15 +198,16 @@ def main(argv=None):
         return 0
 
 
-def train(args, learned, saved, folder, comm):
+def train(args, learned, saved, initial, folder, comm):
     """The article's loop; returns the number of the signal that stopped it, or 0.
 
-    args: the options; learned: data.Data; saved: the Checkpoint to go on from, or None;
-    folder: run.Folder; comm: the processes that train together.
+    args: the options; learned: data.Data; saved: the Checkpoint to go on from, initial: the one to
+    begin with, or None; folder: run.Folder; comm: the processes that train together.
     """
     # Init model
     numpy.random.seed(args.seed)
     model = saved.model if saved else RNN(len(learned.vocabulary), args.unit, args.layer, args.cell)
+    checkpoint.begin(model, initial)
     parallel.choose_device(comm, model, args.gpu, args.seed)
 
     # Setup optimizer
@@ -223,8 +224,7 @@ def train(args, learned, saved, folder, comm):
     parallel.together(comm, lambda: folder.open(args.out, saved, comm.rank))
     print(f'{model.count_params():,} parameters;', learned.shares(batchsize, args, comm.size))
     begun = trained.epoch * x_streams.size + optimizer.t % windows * args.bproplen * batchsize
-    stopped = 0
-    progress = Progress(args.epoch, x_streams.size, begun, sums, folder.log)
+    stopped, progress = 0, Progress(args.epoch, x_streams.size, begun, sums, folder.log)
     with run.Stop() as stop, progress:
         while not stopped and not is_done(trained, args):
             # Prepare mini batch

@@ -143,7 +143,9 @@ def line(name, texts, judge, learned):
 def read_texts(sources, left_out, tokenizer):
     """The texts (lists of words) of files, folders and zips, except those equal to `left_out`."""
     texts = (
-        read_document(data, name) for source in sources for name, data in documents(source, ENDINGS)
+        ''.join(read_document(data, name))
+        for source in sources
+        for name, data in documents(source, ENDINGS)
     )
     return [tokenize(text, tokenizer) for text in texts if text not in left_out]
 

@@ -88,7 +88,7 @@ def read_generated(name):
         return read(name)
     if sys.stdin is None:
         raise CorpusError('-: stdin is closed')
-    return decode(sys.stdin.buffer.read(), 'stdin').replace('\r\n', '\n')
+    return decode(sys.stdin.buffer.read(), 'stdin')
 
 
 @terminal.reporting

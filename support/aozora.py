@@ -60,6 +60,7 @@ _CONTINUED = '※', '●', '・', '　　'  # how other lines of a footer may be
 _PARAGRAPH = re.compile(r'　[^　0-9０-９].*[。！？…」』）]\s*')
 _SENTENCE = re.compile(rf'{_PARAGRAPH.pattern}|[「『].*[。！？…」』]\s*|.*。\s*')
 FEW = 0.03  # of a text's lines may be left out without a word
+PIECE = 2000  # lines of a large text that are cleaned at once
 _NEAR = 40  # lines in which a header or footer shows what it is
 
 _KANJI = '\u3400-\u9fff々〆〇〓'
@@ -90,20 +91,38 @@ class Lines:
     total: int = 0
     left_out: int = 0
 
-    def add(self, before, after):
-        """Counts the lines of a text (str) before and after it was cleaned."""
-        before, after = (
-            sum(map(bool, map(str.strip, text.split('\n')))) for text in (before, after)
-        )
-        self.total += before
-        self.left_out += before - after
-
     def remarks(self, name):
         """A line (list of str) on what is left out of the text `name`, if it is more than FEW."""
         if self.left_out <= FEW * self.total:
             return []
         share = f'{self.left_out:,} of {self.total:,} lines'
         return [f'{name}: {share} left out as headers, footers, headings or notes']
+
+
+def running_text(lines, counted=None):
+    """Yields the running text of a document in pieces (str), of whole lines: that of each work.
+
+    lines: the document, a sequence of str. Of a text that is in no layout, `without_ruby`. counted:
+    a Lines, which counts what is left out, or None. Every line ends with '\\n'.
+    """
+    counted, empty = counted or Lines(), True
+    filled = _count_filled(lines)
+    counted.total += filled
+    counted.left_out += filled
+    bodies = _bodies(lines)
+    is_plain = bodies == [(0, len(lines))]
+    works = (_clean_body('\n'.join(lines[first:last])) for first, last in bodies)
+    for piece in filter(None, _without_ruby(lines) if is_plain else works):
+        counted.left_out -= _count_filled(piece.split('\n'))
+        empty = False
+        yield piece if piece.endswith('\n') else piece + '\n'
+    if empty:
+        yield '\n'
+
+
+def _count_filled(lines):
+    """How many of some lines (iterable of str) are not blank."""
+    return sum(map(bool, map(str.strip, lines)))
 
 
 def is_aozora(text):
@@ -125,12 +144,44 @@ def clean(text):
 
 def without_ruby(text):
     """A text (str) without header and footer: what is plainly ruby, or a note in Japanese, goes."""
+    return ''.join(_without_ruby(text.split('\n')))
+
+
+def _without_ruby(lines):
+    """Yields the text (str) of `without_ruby` in pieces of whole lines."""
+
+    def pieces():
+        for first in range(0, len(lines), PIECE):
+            end = '\n' if first + PIECE < len(lines) else ''
+            yield '\n'.join(lines[first : first + PIECE]) + end
+
+    is_ruby = has_notes = False
+    notes = f'［＃[^\n］]*[ぁ-ヺ{_KANJI}]'
+    for piece in pieces():
+        piece, ruby = _without_sure_ruby(piece)
+        is_ruby = is_ruby or ruby > 0
+        has_notes = has_notes or bool(re.search(notes, piece))
+
+    def without(piece):
+        piece = _without_sure_ruby(piece)[0]
+        katakana = rf'(?<=[{_KANJI}］])《[ァ-ヺヽヾー・＝　]{{1,30}}》'
+        return re.sub(katakana, '', piece) if is_ruby else piece
+
+    if not has_notes:
+        yield from map(without, pieces())
+        return
+    whole = ''.join(map(without, pieces()))  # the heading that a note marks may have many lines
+    yield _without_notes(whole) if re.search(notes, whole) else whole
+
+
+def _without_sure_ruby(text):
+    """(a text (str) without ruby that has a base or hiragana, how much of that it had)."""
+    if '《' not in text:
+        return text, 0
     text = re.sub('《《([^《》\n]+)》》', r'\1', text)
     text, with_base = re.subn(rf'{_BASE}《[^《》\n]{{1,50}}》', r'\1', text)
     text, hiragana = re.subn(rf'(?<=[{_KANJI}］])《[ぁ-ゖゝゞー・]{{1,20}}》', '', text)
-    if with_base or hiragana:
-        text = re.sub(rf'(?<=[{_KANJI}］])《[ァ-ヺヽヾー・＝　]{{1,30}}》', '', text)
-    return _without_notes(text) if re.search(f'［＃[^\n］]*[ぁ-ヺ{_KANJI}]', text) else text
+    return text, with_base + hiragana
 
 
 # Works: header, body, footer
@@ -250,9 +301,10 @@ def _footer(lines, first, limit, has_header):
 
 def _source_below(lines, i, limit, has_header):
     """The line number of the source, if a footer or the notes above it begin at line i, or None."""
-    ended = lines[i].startswith('［＃本文終わり］')
-    rule = _RULE.fullmatch(lines[i]) and re.match('●|※(?![［※　])', ''.join(lines[i + 1 : i + 2]))
-    if not ended and not rule and not _TYPIST.match(lines[i]):
+    line = lines[i]
+    ended = line.startswith('［＃本文終わり］')
+    rule = _RULE.fullmatch(line) and re.match('●|※(?![［※　])', ''.join(lines[i + 1 : i + 2]))
+    if not ended and not rule and not _TYPIST.match(line):
         return i if _is_footer(lines, i, limit, has_header) else None
     for j in range(i + 1, min(i + _NEAR, limit)):
         if _is_footer(lines, j, limit, has_header):

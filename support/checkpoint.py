@@ -19,6 +19,7 @@ import os
 import pathlib
 import re
 import stat
+import sys
 import zipfile
 
 from support import modern_chainer  # noqa: F401  prepares chainer's import
@@ -128,6 +129,36 @@ def runs(folder='result'):
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
+def find(model, best, kind):
+    """The path of the checkpoint that --model and --best mean; CheckpointError if there is none."""
+    path = pathlib.Path(model) if model is not None else newest(kind)
+    if path.is_dir():
+        path = path / 'last.npz'
+    if best:
+        path = path.with_name('best.npz')
+        if not path.exists():
+            raise CheckpointError(f'{path}: no such file; only a run with validation has one')
+    return path
+
+
+def newest(kind):
+    """The path of the newest checkpoint below result/ of that kind, 'text' or 'music'."""
+    others = []
+    for path in runs():
+        try:
+            if kind_of(path) == kind:
+                return path
+            others.append(path)
+        except CheckpointError as error:
+            print(f'left out: {error}', file=sys.stderr)
+    advice = 'train one: python train.py --corpus holmes.txt'
+    if kind == 'music':
+        advice = 'train one: python train.py --midi track1.mid'
+    elif others:
+        advice = f'--midi out.mid composes with {others[0]}'
+    raise CheckpointError(f'no model of {kind} below result/; {advice}')
+
+
 def training_state(model, optimizer, sums, comm):
     """All that the next window depends on, except the weights: dict of name (str) to array.
 
@@ -185,6 +216,17 @@ def resume(trained, saved, optimizer, batchsize, comm):
     if model.xp is not numpy:  # CuPy's generator cannot be saved, only seeded anew
         model.xp.random.seed(optimizer.t + (comm.rank << 32))
     return array('sums', (3,), 'd').copy()
+
+
+def begin(model, initial):
+    """Gives an RNN the weights of the Checkpoint `initial`, or lets it be as it is (None).
+
+    The words of `initial` are the first words of the model. The rows of the others, in the
+    embedding and in the output layer, stay as they are.
+    """
+    weights = dict(initial.model.namedparams()) if initial else {}
+    for name, param in model.namedparams() if initial else ():
+        param.array[: len(weights[name].array)] = weights[name].array
 
 
 def updates_of(saved):

@@ -1,6 +1,6 @@
 """Text or music ► ids: the one module that knows both kinds.
 
-    what = data.load(args, saved=None)
+    what = data.load(args, saved=None, initial=None)
     what.ids          (N,) int32, to learn
     what.validation   (M,) int32, to validate on, or None
     what.vocabulary   the word of each id
@@ -19,9 +19,9 @@ import numpy
 from read_midi import Setup
 from support import aozora, music, progress
 from support.library import Reading, encode_texts, replaced
-from support.source import CorpusError, files_in, find, is_address, is_folder
-from support.text import EOS, SAMPLE, UNK, encode, explained_tokenizer, make_vocabulary, read
-from support.text import tokenize
+from support.source import CorpusError, files_in, find, is_address, is_folder, is_large
+from support.text import EOS, REPLACEMENT, SAMPLE, UNK, encode, explained_tokenizer
+from support.text import make_vocabulary, read, tokenize
 
 LIBRARIES = 'result/encoded'  # the ids of folders and of several texts are kept here
 
@@ -60,18 +60,20 @@ class Data:
         return f'{line}; {n_val:,} to validate'
 
 
-def load(args, saved):
+def load(args, saved, initial=None):
     """Reads what train.py's options (argparse.Namespace) name: a Data.
 
-    saved: the Checkpoint of a run that goes on, or None. CorpusError or MusicError, in one line,
-    if it cannot be had, cannot be read, is too short, or is not what that run has learned.
+    saved: the Checkpoint of a run that goes on, or None; initial: that of --init-from, or None.
+    CorpusError or MusicError, in one line, if it cannot be had, cannot be read, is too short, or is
+    not what the run that goes on has learned.
     """
+    model = initial or (saved if args.known else None)  # the first `known` words are its words
     try:
         if args.midi:
-            learned = _load_music(args)
+            learned = _load_music(args, model)
         else:
             with _no_music(args.corpus):
-                learned = _load_corpus(args)
+                learned = _load_corpus(args, model)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         print(
             'stopped while reading; nothing was learned, the next start begins anew',
@@ -79,10 +81,11 @@ def load(args, saved):
         )
         raise
     if saved and (saved.vocabulary, saved.crc) != (learned.vocabulary, learned.crc):
-        raise CorpusError(f'{learned.source}: not what {saved.path} was trained on')
+        advice = f'--init-from {saved.path} begins a new run with its weights'
+        raise CorpusError(f'{learned.source}: not what {saved.path} was trained on; {advice}')
     if saved:  # with --valid and --test of earlier starts
         learned.sources = sorted({*learned.sources, *saved.sources})
-    learned.remarks += _description(learned)
+    learned.remarks += _description(learned, initial)
     limit = progress.PART // 10
     n_val = 0 if learned.validation is None else len(learned.validation) - 1
     if n_val > limit and progress.parts(len(learned.ids)) > 1 and not args.valid:
@@ -94,32 +97,38 @@ def load(args, saved):
     return learned
 
 
-def _is_fetched(sources):
-    """Is one of the sources an address? What is fetched is read in memory."""
-    return any(map(is_address, sources))
-
-
-def _description(learned):
-    """The size of what is learned, and a warning of music that hardly repeats: lines (list)."""
-    n = len(learned.ids) + (0 if learned.validation is None else len(learned.validation) - 1)
-    ratio = len(learned.vocabulary) / n
-    line = f'{learned.source}: {n:,} tokens, {len(learned.vocabulary):,} types, '
+def _description(learned, initial):
+    """The size of what is learned, how much of it is new to the Checkpoint `initial` (or None),
+    and a warning of music that hardly repeats: lines (list)."""
+    counts = _counts(learned.ids, learned.vocabulary)
+    used = counts
+    if learned.validation is not None:
+        used = counts + _counts(learned.validation[1:], learned.vocabulary)
+    n, types = used.sum(), numpy.count_nonzero(used)
+    lines = [f'{learned.source}: {n:,} tokens, {types:,} types, ']
     if UNK in learned.vocabulary:
-        unknown = learned.vocabulary.index(UNK)
-        parts = (
-            learned.ids[start : start + SAMPLE] for start in range(0, len(learned.ids), SAMPLE)
-        )
-        count = sum(numpy.count_nonzero(part == unknown) for part in parts)
-        line += f'{count / len(learned.ids):.1%} of the tokens are {UNK}'
+        share = counts[learned.vocabulary.index(UNK)] / len(learned.ids)
+        lines[0] += f'{share:.1%} of the tokens are {UNK}'
     else:
-        line += f'{ratio:.3f} types per token'
-    if learned.kind == 'text' or ratio <= music.MAX_TYPES_PER_TOKEN:
-        return [line]
+        lines[0] += f'{types / n:.3f} types per token'
+    if initial:
+        new = len(learned.vocabulary) - len(initial.vocabulary)
+        lines.append(f'begins with {initial.path}: {new:,} of {types:,} words are new to it')
+    if learned.kind == 'text' or types / n <= music.MAX_TYPES_PER_TOKEN:
+        return lines
     warning = (
         'so many different words can only be learned by heart; --grid 12 for a recording, '
         '--events notes, another --track, a score, or several files have more in common'
     )
-    return [line, warning]
+    return [*lines, warning]
+
+
+def _counts(ids, vocabulary):
+    """How often each word of the vocabulary occurs in ids (N,): (n_vocab,) int64."""
+    counts = numpy.zeros(len(vocabulary), 'i8')
+    for start in range(0, len(ids), SAMPLE):
+        counts += numpy.bincount(ids[start : start + SAMPLE], minlength=len(vocabulary))
+    return counts
 
 
 @contextlib.contextmanager
@@ -141,33 +150,37 @@ def _no_music(sources):
         raise
 
 
-def _load_corpus(args):
+def _load_corpus(args, model):
     """Data of one text in memory, or of folders and several texts."""
-    if len(args.corpus) == 1 and not is_folder(args.corpus[0]) or _is_fetched(args.corpus):
-        return _load_text(args)
-    return _load_texts(args)
+    is_small = len(args.corpus) == 1 and not is_large(args.corpus[0])
+    if is_small or any(map(is_address, args.corpus)):  # what is fetched is read in memory
+        return _load_text(args, model)
+    return _load_texts(args, model)
 
 
-def _load_text(args):
+def _load_text(args, model):
     """Data of a text in memory."""
     lines, name = aozora.Lines(), ' '.join(args.corpus)
     text = ''.join(read(source, args.encoding, args.errors, lines) for source in args.corpus)
     tokenizer, why = explained_tokenizer(text, args.level, args.tokenizer)
-    remarks = replaced(name, text, args.errors) + lines.remarks(name) + [_cut_by(tokenizer, why)]
+    count = text.count(REPLACEMENT) if args.errors == 'replace' else 0
+    remarks = replaced(name, count) + lines.remarks(name)
+    remarks.append(_cut_by(tokenizer, why, model))
     words = tokenize(text, tokenizer)
     validation = _other_words(args.valid, args, 'text', tokenizer) if args.valid else None
-    return _from_words(args, 'text', tokenizer, None, words, validation, remarks)
+    return _from_words(args, 'text', tokenizer, None, words, validation, remarks, model)
 
 
-def _cut_by(tokenizer, why):
+def _cut_by(tokenizer, why, model):
     """What has cut the text into words, and why: a line (str)."""
+    why = f'as for {model.path}' if model else why
     names = {'mecab': 'by MeCab', 'space': 'at spaces', 'char': 'into characters'}
     return f'cut {names[tokenizer]} ({why})'
 
 
-def _load_music(args):
+def _load_music(args, model):
     """Data of .mid files: EOS stands before, between and after the pieces."""
-    found = _read_music(args.midi, args)
+    found = _read_music(args.midi, args, model and Setup.from_dict(model.setup))
     pieces, setup, remarks = found.pieces, found.setup, found.remarks
     if len(pieces) > 1:
         track = 'the track with most notes' if args.track is None else f'track {args.track}'
@@ -187,25 +200,30 @@ def _load_music(args):
             if len(words) > n_train
             else 'nothing is transposed: percussion stays, and keys from 0 to 127'
         )
-    return _from_words(args, 'music', 'space', setup, words, validation, remarks)
+    return _from_words(args, 'music', 'space', setup, words, validation, remarks, model)
 
 
-def _load_texts(args):
+def _known(args, model):
+    """The words (list of str) that the Checkpoint of --init-from knew; none without one."""
+    return model.vocabulary[: args.known] if model else []
+
+
+def _load_texts(args, model):
     """Data of folders of texts, or of several texts, which may be larger than memory."""
     valid = ''.join(read(source, args.encoding, args.errors) for source in args.valid or [])
     reading = Reading(**{name: getattr(args, name) for name in vars(Reading())})
-    found = encode_texts(args.corpus, valid, LIBRARIES, reading)
+    found = encode_texts(args.corpus, valid, LIBRARIES, reading, _known(args, model))
     n_val = found.n_valid if args.valid else int(len(found.ids) * args.val_frac)
-    remarks = [*found.remarks, _cut_by(found.tokenizer, found.why)]
+    remarks = [*found.remarks, _cut_by(found.tokenizer, found.why, model)]
     about = ('text', found.tokenizer, None, found.vocabulary)
     return _split(args, *about, found.ids, n_val, found.checksum, remarks, found.files)
 
 
-def _from_words(args, kind, tokenizer, setup, words, validation, remarks):
+def _from_words(args, kind, tokenizer, setup, words, validation, remarks, model):
     """Data of lists of words; validation (list or None: the last part of the words)."""
     n_val = int(len(words) * args.val_frac) if validation is None else len(validation)
     words = words + (validation or [])
-    vocabulary = make_vocabulary(words, args.min_count, args.vocab_size)
+    vocabulary = make_vocabulary(words, args.min_count, args.vocab_size, _known(args, model))
     ids = encode(words, vocabulary)
     return _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, zlib.crc32(ids), remarks)
 

@@ -13,6 +13,7 @@ format that is not in this list, unless it has a byte 0, as most have (text.deco
 
 import re
 
+TEXT = 6000  # characters that tell a web page
 SAVE = 'save it as plain text (.txt, UTF-8)'
 UNPACK = 'unpack it and give the text'
 
@@ -67,7 +68,7 @@ def of_bytes(data):
 def of_text(text):
     """What a text (str) is and what to do, a phrase (str), if it is a web page; or None."""
     for pattern, what, advice in _MARKUP:
-        if re.match(pattern, text[:6000], re.DOTALL | re.IGNORECASE):
+        if re.match(pattern, text[:TEXT], re.DOTALL | re.IGNORECASE):
             return f'{what}, not plain text; {advice}'
     return None
 

@@ -7,18 +7,18 @@ All words of a window are known before it begins. Only the way from one step to 
 needs a loop; all else is large matrix products (Appleyard et al. 2016,
 https://arxiv.org/abs/1604.01946). Time goes to the right:
 
-    output    l3 of all rows, softmax, loss: each thread has its part of the vocabulary
-                 ▲            ▲             ▲
+    output    [ l3, softmax, loss of many steps ]─►[ ... ]    l3's gradients: a part of the
+                 ▲              ▲              ▲               vocabulary each
     layer 2  [ steps 0-4 ]─►[ steps 5-9 ]─►[ 10-14 ]─►    a box: one product for its l2_x,
-                 ▲            ▲             ▲             then step by step + l2_h(h), tanh
+                 ▲              ▲              ▲          then step by step + l2_h(h), tanh
     layer 1  [ steps 0-4 ]─►[ steps 5-9 ]─►[ 10-14 ]─►
-                 ▲            ▲             ▲
+                 ▲              ▲              ▲
     words     what l1_x makes of each different word, computed once
 
-A box begins when those before it, left and below, are done. So a thread works on layer 2 while
-another is a box ahead in layer 1. If there are streams enough for all threads, each has its own
-instead: all steps of layer 1, then of layer 2, and it waits for nobody. The way back is the same
-with all arrows reversed; then come the gradients of the weights, a large product for each gate.
+On the CPU each box is a task for a thread; it can begin when those before it, left and below, are
+done. So one thread works on layer 2 while another is a box ahead in layer 1, and who is free begins
+with the output. If there are more threads than layers, the streams are dealt out, too. The way back
+is the same with all arrows reversed; then come the gradients of the weights, a large product each.
 
 One thread at a time may call this module. Gradients of gradients are not supported. The number
 of threads decides how sums are rounded.
@@ -26,6 +26,7 @@ of threads decides how sums are rounded.
 
 import functools
 import itertools
+import math
 
 from support import modern_chainer  # noqa: F401  prepares chainer's import
 
@@ -36,16 +37,19 @@ from chainer.backends import cuda
 from chainer.optimizers import adam
 
 from support import fused_gpu
-from support.threads import one_blas_thread, parallel, pool, results, share_cores, shares, submit
+from support.threads import Tasks, one_blas_thread, parallel, pool, share_cores, shares
 
 __all__ = ['Adam', 'dropout_mask', 'forward', 'share_cores']
 
 STEPS = 5  # of a box; with more its product is faster, with fewer the next layer begins earlier
 LEAST_STREAMS = 16  # of a box; with ten a product takes as long as with twenty: it reads all of W
 LOGITS = 1 << 23  # that are held at a time, 32 MiB
-ROWS = 64  # of logits that are turned into a softmax while they are in the cache
+LEAST_ROWS = 64  # of a task's logits: their product reads all of l3.W
+CACHED = 1 << 16  # numbers that stay in a core's cache while several functions pass over them
 ADAM_PIECE = 1 << 17  # numbers: few calls, for threads wait for each other between any two
-SIGMOID = numpy.array([1, 0.5, 0.5, 0.5], 'f')[:, None, None]  # sigmoid(x) = tanh(x/2) / 2 + 1/2
+ONE = numpy.float32(1)
+# tanh(z) and sigmoid(z) = 1 / (1 + exp(-z)): NumPy's exp takes half the time of its tanh
+SIGNS = numpy.array([1, -1, -1, -1], 'f')[:, None, None]
 
 new = functools.partial(numpy.empty, dtype='f')
 
@@ -77,10 +81,15 @@ def dropout_mask(xp, shape, ratio):
     if xp is not numpy:
         return (xp.random.random_sample(shape, dtype='f') >= ratio) * scale
     mask, limit = new(shape), min(round(ratio * 65536), 65535)
-    random = numpy.random.SFC64(numpy.random.randint(2**32, dtype='u4'))  # the state that is saved
-    for step in mask:  # 16 random bits for each number
-        bits = random.random_raw(-(-step.size // 4)).view('u2')[: step.size]
-        numpy.multiply(bits.reshape(step.shape) >= limit, scale, out=step)
+    seeds = numpy.random.randint(2**32, size=len(mask), dtype='u4')  # the state that is saved
+
+    def fill(i):
+        random = numpy.random.SFC64(seeds[i])
+        for step in mask[i]:  # 16 random bits for each number
+            bits = random.random_raw(-(-step.size // 4)).view('u2')[: step.size]
+            numpy.multiply(bits.reshape(step.shape) >= limit, scale, out=step)
+
+    parallel(fill, range(len(mask)))
     return mask
 
 
@@ -100,63 +109,72 @@ class Window(chainer.FunctionNode):
     @one_blas_thread
     def forward(self, inputs):
         E, *weights, W, b = inputs
-        (T, B), (self.n_vocab, n), xp = self.x.shape, E.shape, backend.get_array_module(E)
+        (T, B), n, xp = self.x.shape, E.shape[1], backend.get_array_module(E)
         layers = [weights[i : i + 6] for i in range(0, len(weights), 6)]
-        for layer in layers:
-            layer.insert(0, dropout_mask(xp, (T, 4, B, n), self.ratio) if self.ratio else None)
+        masks = [None] * len(layers)
+        if self.ratio:
+            masks = dropout_mask(xp, (len(layers), T, B, 4, n), self.ratio)
+        layers = [(mask, *arrays) for mask, arrays in zip(masks, layers)]
+        self.output = Output(W, b, self.t, chainer.config.enable_backprop)
         (self.forward_cpu if xp is numpy else self.forward_gpu)(E, layers)
-        h, backprop = self.layers[-1].hs[1:], chainer.config.enable_backprop
-        loss, self.accuracy, self.grads = softmax_cross_entropy(h, W, b, self.t, backprop)
+        loss, self.accuracy = self.output.sums()
         return (loss, *(a[-1].copy() for layer in self.layers for a in (layer.cs, layer.hs)))
 
     def forward_cpu(self, E, layers):
+        self.E_shape = E.shape
         self.words, index, self.times = numpy.unique(
             self.x, return_inverse=True, return_counts=True
         )
         self.index, self.embedded = index.reshape(self.x.shape), E[self.words]
-        self.layers = parallel(lambda arrays: Layer(len(self.x), *arrays), layers)
+        self.layers = layers = parallel(lambda arrays: Layer(len(self.x), *arrays), layers)
         parts = shares(len(self.words))
-        x_to_z = self.layers[0].x_to_z
-        projected = numpy.concatenate(parallel(lambda part: self.embedded[part] @ x_to_z, parts))
+        projected = parallel(lambda part: layers[0].project(self.embedded[part]), parts)
+        projected, z = numpy.concatenate(projected), {}
 
-        def box(k, steps, streams):
+        def project(k, j, s):
+            box = self.steps[j], self.streams[s]
             if k:
-                h = self.layers[k - 1].hs[1:][steps, streams]
-                z = h.reshape(-1, h.shape[2]) @ self.layers[k].x_to_z
+                z[k, j, s] = layers[k].project(layers[k - 1].hs[1:][box])
             else:
-                z = projected[self.index[steps, streams]]
-            self.layers[k].forward(steps, streams, z)
+                z[k, j, s] = projected[self.index[box]]
 
-        self.run(box, 1)
+        def chain(k, j, s):
+            layers[k].forward(self.steps[j], self.streams[s], z.pop((k, j, s)))
+
+        tasks, blocks = Tasks(), self.output.blocks(pool()[0])
+        for k, j, s in self.boxes():
+            tasks.add(('z', k, j, s), project, k, j, s, after=[(k - 1, j, s)])
+            tasks.add((k, j, s), chain, k, j, s, after=[('z', k, j, s), (k, j - 1, s)])
+            if (k, s) == (len(layers) - 1, len(self.streams) - 1):
+                while blocks and blocks[0].stop <= self.steps[j].stop:
+                    above = [(k, j, s) for s in range(len(self.streams))]
+                    self.output.add(tasks, blocks.pop(0), layers[-1].hs[1:], above)
+        tasks.run()
 
     def forward_gpu(self, E, layers):
         h, self.layers = E[self.x], []
         for arrays in layers:
             self.layers.append(fused_gpu.Layer(h, *arrays))
             h = self.layers[-1].hs[1:]
+        for steps in self.output.blocks(1):
+            self.output.rows(steps, h)
+            self.output.weights(steps, slice(None))
 
-    def run(self, box, direction):
-        """Calls box(layer's number, steps, streams) for all boxes, backwards if direction is -1."""
+    def boxes(self):
+        """The boxes (layer, number in `steps`, number in `streams`), the most urgent first."""
         T, B = self.x.shape
-        layers = range(len(self.layers))[::direction]
-        streams = shares(B, LEAST_STREAMS)
-        if len(streams) == pool()[0]:  # each thread has its own: nobody waits
-            parallel(lambda part: [box(k, slice(0, T), part) for k in layers], streams)
-            return
-        steps = [slice(start, min(start + STEPS, T)) for start in range(0, T, STEPS)][::direction]
-        order = sorted(itertools.product(range(len(layers)), range(len(steps))), key=sum)
-        done = {}
-        for (i, j), (s, part) in itertools.product(order, enumerate(streams)):
-            before = [done[key] for key in ((i - 1, j, s), (i, j - 1, s)) if key in done]
-            done[i, j, s] = submit(box, layers[i], steps[j], part, after=before)
-        results(done.values())
+        layers = len(self.layers)
+        self.steps = [slice(start, min(start + STEPS, T)) for start in range(0, T, STEPS)]
+        self.streams = shares(B, max(LEAST_STREAMS, -(-B * layers // pool()[0])))
+        numbers = map(range, (layers, len(self.steps), len(self.streams)))
+        return sorted(itertools.product(*numbers), key=lambda box: (box[0] + box[1], -box[0]))
 
     @one_blas_thread
     def backward(self, indexes, grad_outputs):
         g, *grads = (None if g is None else g.array for g in grad_outputs)
-        gh, *output_grads = self.grads
+        gh, *output_grads = self.output.grads
         if not isinstance(g, numpy.ndarray) or g != 1:  # asking a GPU would mean to wait for it
-            gh, *output_grads = (grad * (0 if g is None else g) for grad in self.grads)
+            gh, *output_grads = (a * (0 if g is None else g) for a in self.output.grads)
         xp, state = backend.get_array_module(gh), self.layers[0].cs[0]
         grads = [xp.zeros_like(state) if grad is None else grad.copy() for grad in grads]
         for i, layer in enumerate(self.layers):
@@ -165,45 +183,57 @@ class Window(chainer.FunctionNode):
         return tuple(chainer.as_variable((*grads, *output_grads)[i]) for i in indexes)
 
     def backward_cpu(self, gh):
-        def box(k, steps, streams):
-            gz = self.layers[k].backward(steps, streams)
-            if k:
-                gh = self.layers[k - 1].gh[steps, streams]
-                gh[...] = (gz.reshape(-1, 4 * n) @ self.layers[k].z_to_x).reshape(gh.shape)
+        layers, n = self.layers, gh.shape[2]
+        layers[-1].gh = gh
 
-        n = gh.shape[2]
-        self.layers[-1].gh = gh
-        self.run(box, -1)
-        order = numpy.argsort(self.index, axis=None, kind='stable')
-        gz_words = new((len(self.words), 4, n))
+        def project(k, j, s):
+            box = self.steps[j], self.streams[s]
+            gz, gh = layers[k + 1].gz_x[box], layers[k].gh[box]
+            gh[...] = (gz.reshape(-1, 4 * n) @ layers[k + 1].z_to_x).reshape(gh.shape)
 
-        def sum_words(gate):
-            rows = self.layers[0].gz_x.reshape(-1, 4, n)[:, gate]
-            gz_words[:, gate] = sums(rows, order, self.times)
+        def chain(k, j, s):
+            layers[k].backward(self.steps[j], self.streams[s])
+
+        def sum_words(gates):
+            rows = layers[0].gz_x.reshape(-1, 4, n)[:, gates]
+            gz_words[:, gates] = sums(rows, order, self.times)
 
         def embedding(part):
-            gE[self.words[part]] = gz_words[part].reshape(-1, 4 * n) @ self.layers[0].z_to_x
+            gE[self.words[part]] = gz_words[part].reshape(-1, 4 * n) @ layers[0].z_to_x
 
-        parallel(sum_words, range(4))
-        gE = numpy.zeros((self.n_vocab, n), 'f')
-        futures = [submit(embedding, part) for part in shares(len(gz_words))]
-        grads, gz_x, x = [gE], gz_words, self.embedded
-        for layer in self.layers:
-            gz_x = gz_x if layer is self.layers[0] else layer.gz_x
-            of_x, more = weight_gradients(gz_x, x)
-            of_h, others = weight_gradients(layer.gz_h, layer.hs[:-1])
+        tasks, gE, gz_words = Tasks(), numpy.zeros(self.E_shape, 'f'), new((len(self.words), 4, n))
+        order = numpy.argsort(self.index, axis=None, kind='stable')
+        top, last = len(layers) - 1, len(self.steps) - 1
+        for i, j, s in self.boxes():
+            k, j = top - i, last - j
+            if k < top:
+                tasks.add(('gh', k, j, s), project, k, j, s, after=[(k + 1, j, s)])
+            tasks.add((k, j, s), chain, k, j, s, after=[('gh', k, j, s), (k, j + 1, s)])
+        for gates in shares(4):
+            tasks.add(('words', gates.start), sum_words, gates, after=self.ends(0))
+        summed = [('words', gates.start) for gates in shares(4)]
+        grads = [gE]
+        for k, layer in enumerate(layers):
+            x = layers[k - 1].hs[1:] if k else self.embedded
+            gz_x, after = (layer.gz_x, self.ends(k)) if k else (gz_words, summed)
+            of_x = weight_gradients(tasks, ('x', k), gz_x, x, after)
+            of_h = weight_gradients(tasks, ('h', k), layer.gz, layer.hs[:-1], self.ends(k))
             grads += [layer.gc, layer.gh_last, *of_x, *of_h]
-            futures += more + others
-            x = layer.hs[1:]
-        results(futures)
+        for part in shares(len(gz_words)):
+            tasks.add(('E', part.start), embedding, part, after=summed)
+        tasks.run()
         return grads
+
+    def ends(self, k):
+        """The last boxes of layer k on the way back, those of its first steps."""
+        return [(k, 0, s) for s in range(len(self.streams))]
 
     def backward_gpu(self, gh):
         grads = []
         for layer in self.layers[::-1]:
             gh, *others = layer.backward(gh)
             grads = others + grads
-        gE = cuda.cupy.zeros((self.n_vocab, gh.shape[2]), 'f')
+        gE = cuda.cupy.zeros((self.output.W.shape[0], gh.shape[2]), 'f')
         cuda.cupy.add.at(gE, self.x, gh)
         return [gE, *grads]
 
@@ -211,65 +241,82 @@ class Window(chainer.FunctionNode):
 class Layer:
     """An LSTM layer in a window of T steps, on the CPU, any streams of which can be computed alone.
 
-    cs and hs: (T + 1, B, n), the first state included. mask: (T, 4, B, n) factors of what the
+    cs and hs: (T + 1, B, n), the first state included. mask: (T, B, 4, n) factors of what the
     projection of the inputs gives to a, i, f, o, or None. x_to_z and h_to_z turn an input and a
     state into the sums z that the gates are functions of; z_to_x and z_to_h turn gradients back.
-    gc, gh_last: (B, n) gradients of the last c and h, and backwards of those before.
+    gc, gh_last: (B, n) gradients of the last c and h, and backwards of those before. gz, gz_x:
+    (T, B, 4, n) gradients of z and of what came from the inputs. Before, gz holds the gates
+    themselves, (4, streams, n) for each step and box, and gz_x is the mask.
     """
 
     def __init__(self, T, mask, c, h, W_x, b_x, W_h, b_h):
-        B, n = h.shape
-        self.mask, self.b_x, self.b_h = mask, *(gates_of(b)[:, None] * SIGMOID for b in (b_x, b_h))
-        W_x, W_h = gates_of(W_x), gates_of(W_h)
-        self.x_to_z = numpy.concatenate(W_x * SIGMOID).T
-        self.h_to_z = numpy.multiply(W_h.swapaxes(1, 2), SIGMOID, order='C')
-        self.z_to_x, self.z_to_h = numpy.concatenate(W_x), numpy.concatenate(W_h)
-        self.gates, self.gz_h = new((T, 4, B, n)), new((T, B, 4, n))
-        self.gz_x = self.gz_h if mask is None else new((T, B, 4, n))
-        self.cs, self.hs, self.tanh_cs, self.gh = (new((m, B, n)) for m in (T + 1, T + 1, T, T))
+        (B, n), self.mask = h.shape, mask
+        state, states = (T, B, n), (T + 1, B, n)
+        # In one piece: NumPy asks for huge pages from 4 MiB on, and pages cost more than sums.
+        arrays = pieces((T, B, 4, n), states, states, state, state)
+        self.gz, self.cs, self.hs, self.tanh_cs, self.gh = arrays
+        self.gz_x = self.gz if mask is None else mask
         self.cs[0], self.hs[0] = c, h
+        self.b_x, self.b_h = (gates_of(b) * SIGNS[:, 0] for b in (b_x, b_h))
+        W_x, W_h = gates_of(W_x), gates_of(W_h)
+        self.x_to_z = numpy.multiply(W_x, SIGNS, order='C').reshape(4 * n, n).T
+        self.h_to_z = numpy.multiply(W_h.swapaxes(1, 2), SIGNS, order='C')
+        self.z_to_x, self.z_to_h = numpy.concatenate(W_x), numpy.concatenate(W_h)
 
-    def forward(self, steps, streams, z):
-        """Some steps of some streams, both slices. z: (rows, 4n), x_to_z of the inputs."""
-        gates = self.gates[steps, :, streams]
-        z = z.reshape(len(gates), -1, 4, gates.shape[3])
-        numpy.add(z.swapaxes(1, 2), self.b_x, out=gates)
-        if self.mask is not None:
-            gates *= self.mask[steps, :, streams]
-        gates += self.b_h
-        for t, z in enumerate(gates, steps.start):
-            z += self.hs[t, streams] @ self.h_to_z
-            numpy.tanh(z, out=z)
-            sigmoids = z[1:]
-            sigmoids *= 0.5
-            sigmoids += 0.5
-            a, i, f, o = z
-            c = numpy.add(f * self.cs[t, streams], i * a, out=self.cs[t + 1, streams])
-            tanh_c = numpy.tanh(c, out=self.tanh_cs[t, streams])
-            numpy.multiply(o, tanh_c, out=self.hs[t + 1, streams])
+    def project(self, x):
+        """What inputs x (..., n) contribute to z: (rows, 4n)."""
+        z = x.reshape(-1, x.shape[-1]) @ self.x_to_z
+        z += self.b_x.ravel()
+        return z
+
+    def forward(self, steps, streams, projected):
+        """Some steps of some streams, both slices. projected: (rows, 4n), of their inputs."""
+        projected = projected.reshape(steps.stop - steps.start, -1, *self.gz.shape[2:])
+        added = new(projected[0, :, 0].shape)
+        with numpy.errstate(over='ignore'):  # 1 / (1 + infinity) is the right sigmoid
+            for t, from_x in enumerate(projected, steps.start):
+                if self.mask is not None:
+                    from_x *= self.mask[t, streams]
+                from_x += self.b_h
+                z = self.gz[t, streams].reshape(4, *added.shape)
+                numpy.matmul(self.hs[t, streams], self.h_to_z, out=z)
+                z += from_x.swapaxes(0, 1)
+                a, sigmoids = z[0], z[1:]
+                numpy.tanh(a, out=a)
+                numpy.exp(sigmoids, out=sigmoids)
+                sigmoids += ONE
+                i, f, o = numpy.divide(ONE, sigmoids, out=sigmoids)
+                c = numpy.multiply(f, self.cs[t, streams], out=self.cs[t + 1, streams])
+                c += numpy.multiply(i, a, out=added)
+                tanh_c = numpy.tanh(c, out=self.tanh_cs[t, streams])
+                numpy.multiply(o, tanh_c, out=self.hs[t + 1, streams])
 
     def backward(self, steps, streams):
-        """The same steps backwards, from gh (T, B, n), gradients of h. Returns their gz_x."""
-        gates, gz, gh = self.gates[steps, :, streams], self.gz_h[steps, streams], self.gh
-        tanh_c, dc, dh = self.tanh_cs[steps, streams], self.gc[streams], self.gh_last[streams]
-        slopes = gates * gates
-        numpy.subtract(1, slopes[:, 0], out=slopes[:, 0])  # tanh' = 1 - a a
-        numpy.subtract(gates[:, 1:], slopes[:, 1:], out=slopes[:, 1:])  # sigmoid' = i - i i
-        slopes[:, :2] *= gates[:, 1::-1]
-        slopes[:, 2] *= self.cs[steps, streams]
-        slopes[:, 3] *= tanh_c
-        h_to_c = gates[:, 3] - self.hs[1:][steps, streams] * tanh_c  # o (1 - tanh_c tanh_c)
-        for t in reversed(range(len(gates))):
-            dh += gh[steps, streams][t]
-            dc += h_to_c[t] * dh
-            numpy.multiply(slopes[t, :3].swapaxes(0, 1), dc[:, None], out=gz[t, :, :3])
-            numpy.multiply(slopes[t, 3], dh, out=gz[t, :, 3])
-            dc *= gates[t, 2]
-            numpy.matmul(gz[t].reshape(len(dh), -1), self.z_to_h, out=dh)
-        if self.mask is None:
-            return gz
-        mask = self.mask[steps, :, streams].swapaxes(1, 2)
-        return numpy.multiply(gz, mask, out=self.gz_x[steps, streams])
+        """The same steps backwards, from gh (T, B, n), the gradients of all h."""
+        dc, dh = self.gc[streams], self.gh_last[streams]
+        slopes, of_c = pieces((4, *dc.shape), dc.shape)
+        for t in reversed(range(steps.start, steps.stop)):
+            gz, tanh_c = self.gz[t, streams], self.tanh_cs[t, streams]
+            gates = gz.reshape(slopes.shape)
+            a, _, f, o = gates
+            dh += self.gh[t, streams]
+            numpy.multiply(self.hs[t + 1, streams], tanh_c, out=of_c)
+            numpy.subtract(o, of_c, out=of_c)  # o (1 - tanh_c tanh_c)
+            of_c *= dh
+            dc += of_c
+            numpy.multiply(gates, gates, out=slopes)
+            numpy.subtract(ONE, slopes[0], out=slopes[0])  # tanh' = 1 - a a
+            numpy.subtract(gates[1:], slopes[1:], out=slopes[1:])  # sigmoid' = i - i i
+            slopes[:2] *= gates[1::-1]
+            slopes[2] *= self.cs[t, streams]
+            slopes[3] *= tanh_c
+            numpy.multiply(dc, f, out=of_c)  # before gz takes the place of the gates
+            numpy.multiply(slopes[:3].swapaxes(0, 1), dc[:, None], out=gz[:, :3])
+            numpy.multiply(slopes[3], dh, out=gz[:, 3])
+            dc[...] = of_c
+            numpy.matmul(gz.reshape(len(dh), -1), self.z_to_h, out=dh)
+            if self.mask is not None:
+                self.gz_x[t, streams] *= gz
 
 
 def gates_of(array):
@@ -277,26 +324,37 @@ def gates_of(array):
     return array.reshape(-1, 4, *array.shape[1:]).swapaxes(0, 1)
 
 
-def weight_gradients(gz, inputs):
-    """[gradients of W (4n, n), b (4n,)] and their futures; gz: (..., 4, n), inputs: (..., n)."""
-    gz, inputs = (array.reshape(-1, *array.shape[-d:]) for array, d in ((gz, 2), (inputs, 1)))
-    gW, gb = new((gz[0].size, inputs.shape[1])), new(gz[0].size)
+def pieces(*shapes):
+    """float32 arrays of these shapes in one piece of memory."""
+    ends = list(itertools.accumulate(map(math.prod, shapes)))
+    parts = numpy.split(new(ends[-1]), ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes)]
 
-    def of_gate(gate):
-        numpy.matmul(gz[:, gate].T, inputs, out=gates_of(gW)[gate])
-        numpy.sum(gz[:, gate], axis=0, out=gates_of(gb)[gate])
 
-    return (gW, gb), [submit(of_gate, gate) for gate in range(4)]
+def weight_gradients(tasks, key, gz, inputs, after):
+    """[gradients of W (4n, n), b (4n,)], still empty; gz: (..., 4, n), inputs: (..., n)."""
+    n = inputs.shape[-1]
+    gz, inputs = gz.reshape(-1, 4 * n), inputs.reshape(-1, n)
+    gW, gb = new((4 * n, n)), new(4 * n)
+
+    def of(gates):
+        part = gz[:, gates.start * n : gates.stop * n]
+        gates_of(gW)[gates] = (part.T @ inputs).reshape(-1, n, n)
+        gates_of(gb)[gates] = (numpy.ones(len(part), 'f') @ part).reshape(-1, n)
+
+    for gates in shares(4):
+        tasks.add((*key, gates.start), of, gates, after=after)
+    return gW, gb
 
 
 def sums(rows, order, times):
-    """(U, width): the sum of the first times[0] of rows[order], of the next times[1], and so on.
+    """(U, ...): the sum of the first times[0] of rows[order], of the next times[1], and so on.
 
-    rows: (N, width); order: (N,), times: (U,) int, at least 1. First the first row of each sum,
-    then the second ones: few additions of many rows. numpy.add.reduceat takes longer.
+    rows: (N, ...); order: (N,), times: (U,) int, at least 1. First the first row of each sum, then
+    the second ones: few additions of many rows. numpy.add.reduceat takes longer.
     """
     first, often = numpy.cumsum(times) - times, numpy.argsort(-times, kind='stable')
-    total = numpy.zeros((len(times), rows.shape[1]), 'f')
+    total = numpy.zeros((len(times), *rows.shape[1:]), 'f')
     for k in range(times.max()):
         some = often[: numpy.count_nonzero(times > k)]
         total[: len(some)] += rows[order[first[some] + k]]
@@ -304,85 +362,102 @@ def sums(rows, order, times):
     return total
 
 
-# The output layer
-
-
 @functools.lru_cache(1)
-def scratch(size, dtype):
+def scratch(size):
     """An array for what does not outlive a call. A fresh one costs page faults each time."""
-    return numpy.empty(size, dtype)
+    return new(size)
 
 
-def softmax_cross_entropy(h, W, b, t, backprop):
-    """The output layer and the loss of a window; at most LOGITS logits are held at a time.
+class Output:
+    """The output layer, softmax cross entropy and accuracy of a window, on any device.
 
-    h: (T, B, n), W: (n_vocab, n), b: (n_vocab,), t: (T, B) int32. Returns (loss, accuracy,
-    gradients of the loss for h, W and b): the sums over T of the mean over B. No gradients
-    without backprop.
+    W: (n_vocab, n), b: (n_vocab,), t: (T, B) int32. grads: the gradients of the loss, the sum over
+    T of the mean over B, for h (T, B, n), W and b; None without backprop. At most LOGITS logits are
+    held at a time, those of a slice of the steps.
     """
-    xp, shape, count = backend.get_array_module(h), h.shape, t.size
-    h, t, total = h.reshape(count, -1), t.ravel(), xp.zeros(2, 'd')
-    grads = [xp.empty(array.shape, 'f') for array in (h, W, b)] if backprop else None
-    length = -(-count // -(-count // max(32, LOGITS // len(W))))  # slices of about one size
-    logits = (scratch if xp is numpy else xp.empty)(length * len(W), 'f')
-    for start in range(0, count, length):
-        rows = slice(start, start + length)
-        total += softmax_of_rows(rows, h, W, b, t, logits, shape[1], grads)
-    loss, accuracy = (total / shape[1]).astype('f')[:, None]
-    if backprop:
-        grads[0] = grads[0].reshape(shape)
-    return loss.reshape(()), accuracy.reshape(()), grads
 
+    def __init__(self, W, b, t, backprop):
+        self.xp, (T, B), (n_vocab, n) = backend.get_array_module(W), t.shape, W.shape
+        self.W, self.b, self.t = W, b, t
+        self.slice = -(-T // -(-T * B * n_vocab // LOGITS))  # steps
+        self.logits = (scratch if self.xp is numpy else self.xp.empty)(self.slice * B * n_vocab)
+        self.losses, self.hits = self.xp.zeros((2, T, B), 'd')
+        shapes = [(T, B, n), W.shape, b.shape] if backprop else []
+        self.grads = [self.xp.empty(shape, 'f') for shape in shapes] or None
+        self.scaled_h, self.factors = self.xp.empty((T, B, n), 'f'), self.xp.empty((T, B), 'f')
 
-def softmax_of_rows(rows, h, W, b, t, logits, B, grads):
-    """(2,): the sum of the losses and the number of hits of some rows (slice). Adds to grads."""
-    h, t, xp = h[rows], t[rows], backend.get_array_module(h)
-    columns = shares(len(W)) if xp is numpy else [slice(0, len(W))]
+    def blocks(self, threads):
+        """The steps (slices) of tasks; as many of a slice as there are threads, if it is large."""
+        T, B = self.t.shape
+        size = max(-(-self.slice // threads), min(self.slice, -(-LEAST_ROWS // B)))
+        return [
+            slice(i, min(i + size, start + self.slice, T))
+            for start in range(0, T, self.slice)
+            for i in range(start, min(start + self.slice, T), size)
+        ]
 
-    def exponentials(part):
-        """Of logits less the largest of this part; where that stood, what it was, their sum."""
-        y = logits[len(t) * part.start : len(t) * part.stop].reshape(len(t), -1)
-        xp.matmul(h, W[part].T, out=y)
-        best, largest, total = xp.empty(len(t), 'l'), xp.empty(len(t), 'f'), xp.empty(len(t), 'f')
-        for start in range(
-            0, len(t), ROWS if xp is numpy else len(t)
-        ):  # some that stay in the cache
-            some = slice(start, start + ROWS if xp is numpy else len(t))
-            z = y[some]
-            z += b[part]
-            best[some] = z.argmax(axis=1)
-            largest[some] = z[xp.arange(len(z)), best[some]]
-            z -= largest[some, None]
+    def add(self, tasks, steps, hs, after):
+        """Adds the task of a block and, if it ends a slice, those of the gradient of W and b."""
+        number = steps.start // self.slice
+        before = [key for key in tasks.waiting if key[:2] == ('W', number - 1)]  # they use logits
+        tasks.add(('rows', number, steps.start), self.rows, steps, hs, after=after + before)
+        if self.grads and steps.stop in ((number + 1) * self.slice, len(self.t)):
+            whole = slice(number * self.slice, steps.stop)
+            before += [key for key in tasks.waiting if key[:2] == ('rows', number)]
+            for part in shares(len(self.W)):
+                key = 'W', number, part.start
+                tasks.add(key, self.weights, whole, part, after=before)
+
+    def logits_of(self, steps):
+        """Where the logits of these steps are: (rows, n_vocab)."""
+        width, start = self.t.shape[1] * len(self.W), steps.start % self.slice
+        stop = start + steps.stop - steps.start
+        return self.logits[start * width : stop * width].reshape(-1, len(self.W))
+
+    def rows(self, steps, hs):
+        """Loss, hits and the gradient of h for some steps (slice) of hs (T, B, n)."""
+        xp, y, n = self.xp, self.logits_of(steps), hs.shape[2]
+        h, t = hs[steps].reshape(-1, n), self.t[steps].ravel()
+        xp.matmul(h, self.W.T, out=y)
+        best, of_t, total = xp.empty(len(t), 'l'), xp.empty(len(t), 'f'), xp.empty(len(t), 'f')
+        some = max(1, CACHED // len(self.W)) if xp is numpy else len(t)
+        for start in range(0, len(t), some):
+            part = slice(start, start + some)
+            z, numbers = y[part], xp.arange(len(y[part]))
+            z += self.b
+            best[part] = z.argmax(axis=1)
+            z -= z[numbers, best[part], None]
+            of_t[part] = z[numbers, t[part]]
             xp.exp(z, out=z)
-            total[some] = z.sum(axis=1)
-        return y, best + part.start, largest, total
+            total[part] = z.sum(axis=1)
+        self.losses[steps] = (xp.log(total) - of_t).reshape(-1, self.t.shape[1])
+        self.hits[steps] = (best == t).reshape(-1, self.t.shape[1])
+        if self.grads:
+            y[xp.arange(len(t)), t] -= total  # y / total is softmax minus one-hot
+            factors = 1 / (total * self.t.shape[1])
+            self.factors[steps] = factors.reshape(-1, self.t.shape[1])
+            xp.multiply(hs[steps], self.factors[steps, :, None], out=self.scaled_h[steps])
+            gh = self.grads[0][steps].reshape(-1, n)
+            xp.matmul(y, self.W, out=gh)
+            gh *= factors[:, None]
 
-    ys, *others = zip(*parallel(exponentials, columns))
-    best, largest, total = (xp.stack(arrays) for arrays in others)
-    maximum, factors = largest.max(axis=0), xp.exp(largest - largest.max(axis=0))
-    total = (total * factors).sum(axis=0)
-    losses = xp.log(total) + maximum - (h * W[t]).sum(axis=1) - b[t]
-    hits = best[largest.argmax(axis=0), xp.arange(len(t))] == t
-    factors = xp.maximum(factors / total, 1e-30)  # softmax = factor * y; 1 / factor is finite
-
-    def gradients(i):
-        part, y, factor, (_, gW, gb) = columns[i], ys[i], factors[i], grads
-        own = xp.arange(len(t))
-        if len(columns) > 1:
-            own = own[(part.start <= t) & (t < part.stop)]
-        y[own, t[own] - part.start] -= 1 / factor[own]  # factor * y is softmax minus one-hot
-        factor /= B
-        if rows.start:
-            gW[part] += y.T @ (h * factor[:, None])
-            gb[part] += factor @ y
+    def weights(self, steps, part):
+        """Adds what some steps give to a part (slice) of the gradients of W and b."""
+        if not self.grads:
+            return
+        xp, y, (_, gW, gb) = self.xp, self.logits_of(steps)[:, part], self.grads
+        h, factors = self.scaled_h[steps].reshape(len(y), -1), self.factors[steps].ravel()
+        if steps.start:
+            gW[part] += y.T @ h
+            gb[part] += factors @ y
         else:
-            xp.matmul(y.T, h * factor[:, None], out=gW[part])
-            gb[part] = factor @ y
-        return (y @ W[part]) * factor[:, None]
+            xp.matmul(y.T, h, out=gW[part])
+            gb[part] = factors @ y
 
-    if grads:
-        grads[0][rows] = sum(parallel(gradients, range(len(columns))))
-    return xp.stack([losses.sum(), hits.sum()])
+    def sums(self):
+        """(loss, accuracy): scalars, float32; the sums over T of the means over B."""
+        sums = self.losses.sum(), self.hits.sum()
+        return tuple(self.xp.asarray(total / self.t.shape[1], 'f') for total in sums)
 
 
 # The update

@@ -45,7 +45,7 @@ class Layer:
             cuda.cupy.dot(gz[t], self.W_h, out=gh_last)
         gz_h = gz_x = gz.reshape(-1, 4 * n)
         if self.mask is not None:
-            gz_x = (gz.reshape(T, B, n, 4) * self.mask.transpose(0, 2, 3, 1)).reshape(gz_h.shape)
+            gz_x = (gz.reshape(T, B, n, 4) * self.mask.swapaxes(2, 3)).reshape(gz_h.shape)
         gW_x, gW_h = gz_x.T @ self.x.reshape(-1, n), gz_h.T @ self.hs[:-1].reshape(-1, n)
         gx = (gz_x @ self.W_x).reshape(T, B, n)
         return gx, gc, gh_last, gW_x, gz_x.sum(axis=0), gW_h, gz_h.sum(axis=0)
@@ -57,7 +57,7 @@ FORWARD = """
     T v[4];
     for (int g = 0; g < 4; ++g) {
         v[g] = z[4 * i + g] + b_x[4 * j + g];
-        if (masked) v[g] *= mask[g * _ind.size() + i];
+        if (masked) v[g] *= mask[(i / n * 4 + g) * n + j];
         v[g] += from_h[4 * i + g] + b_h[4 * j + g];
         v[g] = g ? T(1) / (T(1) + exp(-v[g])) : tanh(v[g]);
         z[4 * i + g] = v[g];

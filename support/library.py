@@ -3,10 +3,11 @@
     library = encode_texts(['library', 'more.txt'], store='result/encoded')
     library.ids                               # (N,) int32, numpy.memmap
 
-The ids are those of text.read, tokenize, make_vocabulary and encode; memory holds one text
-at a time.
+The ids are those of text.read, tokenize, make_vocabulary and encode; memory holds one
+work of a text at a time, or a part of it.
 """
 
+import array
 import collections
 import concurrent.futures
 import concurrent.futures.process
@@ -26,11 +27,11 @@ import numpy
 import tqdm
 
 from support import aozora, terminal
-from support.source import CorpusError, documents, files_in, find, name_of, passed_over
-from support.text import ENDINGS, EOS, REPLACEMENT, SAMPLE, UNK
-from support.text import explained_tokenizer, make_vocabulary, read_document, tokenize
+from support.source import LARGE, CorpusError, documents_of_file, files_in, find, name_of
+from support.source import passed_over
+from support.text import ENDINGS, EOS, REPLACEMENT, SAMPLE, UNK, encode, explained_tokenizer
+from support.text import make_vocabulary, read_document, tokenize, tokenized
 
-ALONE = 4 << 20  # bytes up to which helpers, each of which takes seconds to start, do not pay
 FORMAT = 4  # of the files in the store; a part of their names
 
 
@@ -60,14 +61,15 @@ class Reading:
     vocab_size: int = 0
 
 
-def encode_texts(sources, valid_text='', store='.', reading=Reading()):
+def encode_texts(sources, valid_text='', store='.', reading=Reading(), known=()):
     """The Library of texts and of valid_text (str, '' for none); reading: a Reading.
 
-    sources: list of str, paths of texts, .zip files and folders of both. The first time it is made
-    in the folder `store`: a file .ids and a .json. Their name is that of the first source and a key
-    made of names, sizes and times of the texts, and of the reading. A text of a folder that cannot
-    be read is left out, with a remark. CorpusError if one that is named itself cannot be read, or
-    none, OSError if the store cannot be written.
+    known: see make_vocabulary. sources: list of str, paths of texts, .zip files and folders of
+    both. The first time it is made in the folder `store`: a file .ids and a .json. Their name is
+    that of the first source and a key made of names, sizes and times of the texts, of the reading
+    and of the known words. A text of a folder that cannot be read is left out, with a remark.
+    CorpusError if one that is named itself cannot be read, or none, OSError if the store cannot be
+    written.
     """
     sources, store = [find(source) for source in sources], pathlib.Path(store)
     named, paths, remarks = set(), [], []
@@ -81,13 +83,16 @@ def encode_texts(sources, valid_text='', store='.', reading=Reading()):
             paths.append(source)
     files = [(path, *_facts(path)) for path in map(os.path.realpath, paths)]
     key = json.dumps(
-        [FORMAT, sources, files, zlib.crc32(valid_text.encode()), dataclasses.astuple(reading)]
+        [
+            *(FORMAT, sources, files, zlib.crc32(valid_text.encode())),
+            *(dataclasses.astuple(reading), *known),
+        ]
     )
     digest = hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:16]
     ids_path = store / f'{name_of(sources[0])[:40]}-{digest}.ids'
     store.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(ids_path.with_suffix('.lock')):  # one process makes it, others wait
-        library = _load(ids_path) or _make(ids_path, paths, named, valid_text, reading)
+        library = _load(ids_path) or _make(ids_path, paths, named, valid_text, reading, known)
     return dataclasses.replace(library, remarks=remarks + library.remarks)
 
 
@@ -115,7 +120,7 @@ def _load(ids_path):
     return library if whole else None
 
 
-def _make(ids_path, paths, named, valid_text, reading):
+def _make(ids_path, paths, named, valid_text, reading, known):
     """Encodes the texts at the paths and valid_text, writes both files; returns the Library."""
     tokenizer, why = _choose_tokenizer(paths, reading)
     with terminal.replacing(ids_path) as file:
@@ -127,16 +132,17 @@ def _make(ids_path, paths, named, valid_text, reading):
                 if remarks
                 else f'{paths[0]}: there is no text in it'
             )
-        words, valid_ids = _distinct(tokenize(valid_text, tokenizer))
-        writer.write(words, valid_ids)
+        words = tokenize(valid_text, tokenizer)
+        valid_words = list(dict.fromkeys(words))
+        writer.write(valid_words, encode(words, valid_words))
         counts = dict(zip(writer.index, writer.counts))
-        vocabulary = make_vocabulary(counts, reading.min_count, reading.vocab_size)
+        vocabulary = make_vocabulary(counts, reading.min_count, reading.vocab_size, known)
         checksum = writer.renumber(vocabulary)
     notes = {
         'vocabulary': vocabulary,
         'tokenizer': tokenizer,
         'why': why,
-        'n_valid': len(valid_ids),
+        'n_valid': len(words),
         'checksum': checksum,
         'files': [os.path.realpath(path) for path in paths],
         'remarks': remarks,
@@ -148,11 +154,13 @@ def _make(ids_path, paths, named, valid_text, reading):
 
 def _choose_tokenizer(paths, reading):
     """explained_tokenizer of the first texts, as many as it looks at."""
+    texts = (text for path in paths for text, _ in _texts(path, reading, aozora.Lines()))
     start = ''
-    for path in paths:
-        start += ''.join(text for text, _ in _texts(path, reading) if text)
-        if len(start) >= SAMPLE:
+    while len(start) < SAMPLE and reading.level == 'word' and not reading.tokenizer:
+        piece = next(texts, None)
+        if piece is None:
             break
+        start += piece
     return explained_tokenizer(start, reading.level, reading.tokenizer)
 
 
@@ -165,16 +173,21 @@ def _write_texts(writer, paths, named, reading, tokenizer):
     jobs = [(path, reading, tokenizer) for path in paths]
     remarks, lines = [], aozora.Lines()
     with tqdm.tqdm(total=sum(sizes), unit='B', unit_scale=True, disable=None) as progress:
-        work = _in_helpers if sum(sizes) > ALONE else map
-        for path, size, result in zip(paths, sizes, work(_encode_file, jobs)):
-            words, ids, left_out, replaced, counted = result
-            if left_out and path in named:
-                raise CorpusError(left_out[0])
-            writer.write(words, ids)
-            remarks += [f'left out: {reason}' for reason in left_out] + replaced
-            lines.total += counted.total
-            lines.left_out += counted.left_out
-            progress.update(size)
+        # one file needs no helper, and is nowhere in memory as a whole then
+        work = _in_helpers if sum(sizes) > LARGE and len(paths) > 1 else map
+        for path, size, parts in zip(paths, sizes, work(_encode_file, jobs)):
+            left = size
+            for part in parts:
+                if part.left_out and path in named:
+                    raise CorpusError(part.left_out[0])
+                writer.write(part.words, part.ids)
+                remarks += [f'left out: {reason}' for reason in part.left_out]
+                remarks += replaced(path, part.replaced)
+                lines.total += part.lines.total
+                lines.left_out += part.lines.left_out
+                progress.update(min(part.size, left))
+                left -= min(part.size, left)
+            progress.update(left)
     return remarks + lines.remarks(f'{len(paths):,} texts' if paths[1:] else paths[0])
 
 
@@ -192,7 +205,7 @@ class _Writer:
         self.counts.extend([0] * (len(self.index) - len(self.counts)))
         for i, count in zip(table.tolist(), numpy.bincount(ids, minlength=len(words)).tolist()):
             self.counts[i] += count
-        self.file.write(table[ids].tobytes())
+        self.file.write(table[ids])
 
     def renumber(self, vocabulary):
         """Makes all ids in the file positions in the vocabulary; returns their zlib.crc32."""
@@ -207,48 +220,58 @@ class _Writer:
         return zlib.crc32(ids)
 
 
-def _encode_file(job):
-    """What a text or .zip holds: (different words, ids, reasons, remarks, aozora.Lines).
+@dataclasses.dataclass
+class _Part:
+    """A part of a text or .zip, encoded; the last one also tells what happened to the whole."""
 
-    job: (path, reading, tokenizer). reasons: why which text cannot be read; remarks: in which bad
-    bytes were replaced.
+    words: list  # of str, all different
+    ids: numpy.ndarray  # (N,) int32, positions in that list
+    size: int  # bytes of its text in UTF-8
+    left_out: list  # of str: why which text cannot be read
+    replaced: int  # bad bytes
+    lines: aozora.Lines
+
+
+def _encode_file(job):
+    """Yields the _Parts of a text or .zip, of about SAMPLE words each.
+
+    job: (path, reading, tokenizer).
     """
     path, reading, tokenizer = job
-    words, reasons, remarks, lines = [], [], [], aozora.Lines()
+    index, ids, size = {}, array.array('i'), 0
+    left_out, count, lines = [], 0, aozora.Lines()
     for text, reason in _texts(path, reading, lines):
-        words += tokenize(text, tokenizer)
-        reasons += [reason] if reason else []
-        remarks += replaced(path, text, reading.errors)
-    return *_distinct(words), reasons, remarks, lines
+        ids.extend(index.setdefault(word, len(index)) for word in tokenized(text, tokenizer))
+        size += len(text.encode())
+        left_out += [reason] if reason else []
+        count += text.count(REPLACEMENT)
+        if len(ids) > SAMPLE:
+            yield _Part(list(index), numpy.array(ids, 'i'), size, [], 0, aozora.Lines())
+            index, ids, size = {}, array.array('i'), 0
+    count = count if reading.errors == 'replace' else 0
+    yield _Part(list(index), numpy.array(ids, 'i'), size, left_out, count, lines)
 
 
-def replaced(name, text, errors):
-    """What --errors replace has done to a text (str): a line (in a list of str), or none."""
-    count = text.count(REPLACEMENT) if errors == 'replace' else 0
+def replaced(name, count):
+    """What --errors replace has done to a text: a line (in a list of str), or none."""
     return [f'{name}: bad bytes were read as {REPLACEMENT}, {count:,} times'] if count else []
 
 
-def _texts(path, reading, lines=None):
-    """Yields (text, None), or ('', why it cannot be read), of each document of a file or .zip."""
+def _texts(path, reading, lines):
+    """Yields (piece of a text, None), or ('', why a text cannot be read), of a file or .zip."""
     try:
-        for name, data in documents(path, ENDINGS):
+        for name, data in documents_of_file(path, ENDINGS):
             try:
-                yield read_document(data, name, reading.encoding, reading.errors, lines), None
+                for piece in read_document(data, name, reading.encoding, reading.errors, lines):
+                    yield piece, None
             except CorpusError as error:
                 yield '', str(error)
     except CorpusError as error:
         yield '', str(error)
 
 
-def _distinct(words):
-    """(the different words (list of str), ids (N,) int32 of the words, positions in that list)."""
-    index = {}
-    ids = numpy.array([index.setdefault(word, len(index)) for word in words], 'i')
-    return list(index), ids
-
-
 def _in_helpers(work, jobs):
-    """Yields work(job) in the order of the jobs, from one process for each core."""
+    """Yields list(work(job)) in the order of the jobs, from one process for each core."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     jobs = iter(jobs)
     # spawn: to fork a process that has threads is not safe
@@ -258,19 +281,24 @@ def _in_helpers(work, jobs):
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             first = itertools.islice(jobs, 4 * count)  # no more at once: memory
-            pending = collections.deque(pool.submit(work, job) for job in first)
+            pending = collections.deque(pool.submit(_listed, work, job) for job in first)
         finally:
             signal.signal(signal.SIGINT, handler)
         try:
             while pending:
                 yield pending.popleft().result()
-                pending.extend(pool.submit(work, job) for job in itertools.islice(jobs, 1))
+                pending.extend(pool.submit(_listed, work, job) for job in itertools.islice(jobs, 1))
         except concurrent.futures.process.BrokenProcessPool:
             raise CorpusError(
                 'a helper that reads texts was killed; is there enough memory?'
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _listed(work, job):
+    """What work(job) yields: a generator cannot go from one process to another."""
+    return list(work(job))
 
 
 def _end_with_parent():

@@ -74,10 +74,10 @@ def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
 
     track, channel: see choose_track and choose_channel of read_midi.py. events: a key of its
     EVENTS. grid: steps of a quarter to which times are rounded (see `on_grid`); 0: they are not.
-    setup: a Setup to go on with; or None: that of one piece, the first of the resolution that
-    most have, with the programs of channels that only others use. All pieces count time as it
-    does. A file in a folder or zip that cannot be used becomes a remark; one that is named
-    itself is an error: MusicError.
+    setup: a Setup to go on with, or None. All pieces count time in its division or, without one, in
+    that which most of them have. Tempo, metre and programs are those of one piece, the first of
+    that resolution. What it does not say, the others say, and then the Setup. A file in a folder or
+    zip that cannot be used becomes a remark; one that is named itself is an error: MusicError.
     """
     sources = [*map(str, sources)]
     files, found, left_out, remarks = _files(sources), [], [], []
@@ -105,10 +105,12 @@ def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
     if converted:
         counted = f'{converted} of {len(pieces)} pieces counted time in other units'
         remarks.append(f'{counted}: converted')
-    setup = setup or _shared_setup(found, ticks)
+    shared = _shared_setup(found, ticks)
+    division = setup.division if setup else shared.division
     # without any end of a note, a quarter: a note of no length could not be heard
-    longest = max(map(longest_note, pieces)) or quarter_of(setup.division)
-    return Collection(pieces, dataclasses.replace(setup, longest=min(longest, MAX_TICKS)), remarks)
+    longest = min(max(map(longest_note, pieces)) or quarter_of(division), MAX_TICKS)
+    events = {**(setup.events if setup else {}), **shared.events}
+    return Collection(pieces, Setup(division, events, longest), remarks)
 
 
 def _files(sources):

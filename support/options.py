@@ -1,29 +1,41 @@
 """The options of train.py: the defaults, those that a run has saved, those that are given.
 
-Later ones replace earlier ones, in one place: `merge`.
+Later ones replace earlier ones, in one place: `merge`. A run that begins with another one's
+model (--init-from) takes over what the words of that model need.
 """
 
 import argparse
 import os
 import pathlib
 
+from read_midi import EVENTS
 from support import checkpoint
 from support.source import name_of
 
 
-def merge(defaults, given, folder, rank):
-    """The options (argparse.Namespace) and, with --resume, the Checkpoint to go on from, or None.
+def merge(parser, argv, fixed, defaults, folder, comm):
+    """(the options (argparse.Namespace), the Checkpoint of --resume, that of --init-from or None).
 
-    defaults: dict; given: dict, what stands on the command line; folder: run.Folder. The first
-    process (rank 0) locks the folder before it reads a run that goes on there: no other training
-    can change it then. CheckpointError if there is no such run, or a bad one.
+    parser: an argparse.ArgumentParser that leaves out what does not stand in argv (list of str);
+    fixed: names of options that cannot change when a run goes on; defaults: dict; folder:
+    run.Folder. The first process of comm locks the folder before it reads a run that goes on there:
+    no other training can change it then.
+    CheckpointError if there is no such run, or a bad one; SystemExit of options that do not go
+    together, see `_check`.
     """
-    saved = None
-    if 'resume' in given:
+    given, saved, initial = vars(parser.parse_args(argv)), None, None
+    inherited = {}  # from a checkpoint
+    if 'resume' in given and 'init_from' in given:
+        parser.error('--resume goes on with a run, --init-from begins a new one: one of the two')
+    if 'init_from' in given:
+        initial = checkpoint.load(_checkpoint_in(given['init_from']))
+        inherited = _options_of_model(initial)
+        fixed = inherited.keys()
+    elif 'resume' in given:
         path = _path_to_resume(given)
         given = {'out': path.parent, **given}
         own = os.path.realpath(given['out']) == os.path.realpath(path.parent)
-        if own and not rank and path.is_file():
+        if own and not comm.rank and path.is_file():
             folder.lock(path.parent)
         saved = checkpoint.load(path, training=True)
         sources = saved.options.get('corpus') or saved.options.get('midi')
@@ -32,22 +44,40 @@ def merge(defaults, given, folder, rank):
         # before anything is read or fetched that the old run names
         print(f'going on with {path} after epoch {saved.epoch}, which learned from', *sources)
         if folder.path:  # a kill may have come between the last checkpoint and its picture
-            folder.open(path.parent, saved, rank)
-    args = argparse.Namespace(**{**defaults, **(saved.options if saved else {}), **given})
+            folder.open(path.parent, saved, comm.rank)
+        inherited = saved.options
+    for name in fixed if inherited else ():
+        if name in given and given[name] != inherited.get(name):
+            old = f'{inherited.get(name)} in {(saved or initial).path}'
+            parser.error(f'--{name.replace("_", "-")} is {old} and cannot change now')
+    args = argparse.Namespace(**{**defaults, **inherited, **given})
+    _check(parser, args, given, saved, comm.size)
+    kind = 'music' if args.midi else 'text'
+    if initial and initial.kind != kind:
+        parser.error(f'{initial.path} is a model of {initial.kind}, not of {kind}')
     args.out = pathlib.Path(args.out or _default_out(vars(args)))
-    return args, saved
+    return args, saved, initial
 
 
-def check(parser, fixed, args, given, saved, processes):
+def _options_of_model(saved):
+    """The options (dict) that a new run takes over from a Checkpoint: its words need them."""
+    model, options = saved.model, saved.options
+    taken = {'unit': model.n_units, 'layer': model.n_layers, 'cell': model.cell}
+    taken['known'] = len(saved.vocabulary)
+    if saved.kind == 'text':
+        is_char = saved.tokenizer == 'char'
+        tokenizer = None if is_char else saved.tokenizer
+        return {**taken, 'level': 'char' if is_char else 'word', 'tokenizer': tokenizer}
+    events, grid = options.get('events'), options.get('grid')  # a stranger's, perhaps
+    taken['events'] = events if events in (*EVENTS,) else 'notes'
+    return {**taken, 'grid': grid if type(grid) is int and 0 < grid <= 960 else 0}
+
+
+def _check(parser, args, given, saved, processes):
     """Refuses options that do not go together: a line on stderr, and exit code 2.
 
-    fixed: names of options that cannot change when a run goes on; given: dict of what stands on
-    the command line; saved: the Checkpoint to go on from, or None.
+    given: dict of what stands on the command line; saved: the Checkpoint of --resume, or None.
     """
-    for name in fixed if saved else ():
-        if name in given and given[name] != saved.options.get(name):
-            old = f'{saved.options.get(name)} in {saved.path}'
-            parser.error(f'--{name.replace("_", "-")} is {old} and cannot change now')
     if not args.corpus and not args.midi:
         parser.error('what shall it learn? for instance --corpus holmes.txt or --midi track1.mid')
     if args.corpus and args.midi:
@@ -86,4 +116,10 @@ def _path_to_resume(given):
         path = next(iter(checkpoint.runs()), None)
         if path is None:
             raise checkpoint.CheckpointError('no run below result/ to resume')
+    return _checkpoint_in(path)
+
+
+def _checkpoint_in(path):
+    """The path (pathlib.Path) of a checkpoint that is given as its run's folder or as a file."""
+    path = pathlib.Path(path)
     return path / 'last.npz' if path.is_dir() else path

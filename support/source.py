@@ -7,6 +7,7 @@ Every failure that an input can cause is a CorpusError with a one-line message.
 """
 
 import concurrent.futures
+import dataclasses
 import http.client
 import io
 import os
@@ -22,6 +23,9 @@ import zlib
 from support import formats, terminal
 
 DATA = pathlib.Path(__file__).resolve().parents[1] / 'data'
+ZIP = b'PK\x03\x04'  # how such a file begins
+BLOCK = 1 << 18  # bytes of a large file in memory at a time
+LARGE = 4 << 20  # bytes above which a file is large
 MAX_DOWNLOAD = 64 << 20  # bytes; the longest zip of Aozora Bunko has about 2 MB
 MAX_UNPACKED = 64 << 20  # bytes of all documents of a zip; more is a bomb, or wants a folder
 TIMEOUT = 30  # seconds without an answer from an address
@@ -63,9 +67,45 @@ def is_folder(source):
     return not is_address(source) and os.path.isdir(find(source))
 
 
+def is_large(source):
+    """True if `source` is a folder or a large file, which should not be in memory as a whole."""
+    return is_folder(source) or not is_address(source) and _is_large_file(find(source))
+
+
+def _is_large_file(path):
+    return os.path.isfile(path) and os.path.getsize(path) > LARGE
+
+
 def is_address(source):
     """True if `source` is an address (http://...), not a path."""
     return '://' in str(source)
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file that is read in blocks."""
+
+    path: str
+
+
+def blocks(data):
+    """Yields the contents of bytes or of a File in blocks of bytes; CorpusError."""
+    if isinstance(data, File):
+        try:
+            with terminal.opened(data.path) as file:
+                yield from iter(lambda: file.read(BLOCK), b'')
+        except OSError as error:
+            raise CorpusError(f'{data.path}: {error.strerror}') from None
+    else:
+        yield from (data[start : start + BLOCK] for start in range(0, len(data), BLOCK))
+
+
+def documents_of_file(path, endings):
+    """Yields what `documents` yields of a file, or (path, File) if it is large and no zip."""
+    if _is_large_file(path) and not next(blocks(File(path)), b'').startswith(ZIP):
+        yield path, File(path)
+    else:
+        yield from documents(path, endings)
 
 
 def documents(source, endings):
@@ -133,7 +173,7 @@ def _is_hidden(parts):
 
 def _unzipped(name, data, endings):
     """Yields (name, bytes): the documents of a zip, read in memory, or the data itself."""
-    if not data.startswith(b'PK\x03\x04'):
+    if not data.startswith(ZIP):
         yield name, data
         return
     try:

@@ -24,11 +24,15 @@ class UserError(ValueError):
     """Something that a user can mend. The message is one line: what is wrong, where, what to do."""
 
 
+class WrongUse(UserError):
+    """A command was called in a wrong way; the message is one line. `reporting` ends it with 2."""
+
+
 def reporting(main):
     """Decorator: what a user can cause ends a main(argv=None) with one line on stderr and code 1.
 
-    That is a UserError, an OSError, a lack of memory, or a loss that is no number. SIGTERM ends it
-    with SystemExit, so that nothing is left half done.
+    That is a UserError, an OSError, a lack of memory, or a loss that is no number; the code of a
+    WrongUse is 2. SIGTERM ends it with SystemExit, so that nothing is left half done.
     """
     program = pathlib.Path(main.__code__.co_filename).name
 
@@ -46,16 +50,16 @@ def reporting(main):
             with contextlib.redirect_stderr(Screen(sys.stderr)), _exit_on_sigterm():
                 return main(argv)
         except (UserError, FloatingPointError) as error:
-            message = str(error)
+            message, code = str(error), 2 if isinstance(error, WrongUse) else 1
         except BrokenPipeError:  # the reader (| head) has had enough
             discard(sys.stdout)
             return 0
         except (OSError, MemoryError) as error:
-            message = message_of(error)
+            message, code = message_of(error), 1
         except KeyboardInterrupt:
             return 130
         complain(program, message)
-        return 1
+        return code
 
     return wrapped
 

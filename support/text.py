@@ -10,11 +10,17 @@
 Every failure that an input can cause is a CorpusError with a one-line message.
 """
 
+import bisect
 import codecs
-import collections
+import collections.abc
+import contextlib
 import difflib
 import functools
+import io
+import itertools
 import re
+import sys
+import tempfile
 import unicodedata
 
 import MeCab
@@ -22,7 +28,7 @@ import numpy
 import unidic_lite
 
 from support import aozora, formats
-from support.source import CorpusError, documents
+from support.source import LARGE, CorpusError, blocks, documents
 
 EOS = '<eos>'  # end of a line
 UNK = '<unk>'  # a word rarer than min_count
@@ -34,6 +40,7 @@ REPLACEMENT = '\ufffd'  # what --errors replace puts in the place of bad bytes
 MAX_LINE = 10000  # characters fed to MeCab at once; it gives up on 1.6 million
 SAMPLE = 1000000  # characters that show what language a text is
 
+_WIDE, _BAD = '\x80\U0010ffff', REPLACEMENT * 2  # the first and the last of such characters
 _KANA = '[\u3041-\u30fa]'
 # Japanese, Chinese; Thai and Lao; Tibetan and Burmese; Khmer: no spaces between words.
 _UNSPACED = '[\u3041-\u30ff\u3400-\u9fff々\u0e00-\u109f\u1780-\u17ff\U00020000-\U0003ffff]'
@@ -50,58 +57,119 @@ def read(source, encoding=None, errors='strict', lines=None):
     reads bad bytes as REPLACEMENT. lines: an aozora.Lines, which counts what is left out, or None.
     CorpusError.
     """
-    found = documents(source, ENDINGS)
-    text = ''.join(read_document(data, name, encoding, errors, lines) for name, data in found)
+    text = ''.join(
+        piece
+        for name, data in documents(source, ENDINGS)
+        for piece in read_document(data, name, encoding, errors, lines)
+    )
     if not text.strip():
         raise CorpusError(f'{source}: there is no text in it')
     return text
 
 
 def read_document(data, name, encoding=None, errors='strict', lines=None):
-    """The text (str) of one document (bytes), cleaned, its last line ended; CorpusError.
+    """Yields the text (str) of one document, cleaned, in pieces of whole lines.
 
-    errors, lines: see `read`.
+    data: bytes, or a source.File, which is never in memory as a whole, unless it is one long line,
+    or one work in Aozora Bunko's layout. errors, lines: see `read`. CorpusError, always before the
+    first piece.
     """
-    whole = decode(data, name, encoding, errors).replace('\r\n', '\n').replace('\r', '\n')
-    text = aozora.clean(whole) if aozora.is_aozora(whole) else aozora.without_ruby(whole)
-    if lines:
-        lines.add(whole, text)
-    return text if text.endswith('\n') else text + '\n'
+    with tempfile.SpooledTemporaryFile(LARGE) as file:
+        whole = TextLines(decoded(data, name, encoding, errors), file)
+        yield from aozora.running_text(whole, lines)
+
+
+class TextLines(collections.abc.Sequence):
+    """The lines of a text of any size: a sequence of str, as text.split('\\n') gives it.
+
+    pieces: iterable of str, all but the last one of whole lines; file: a binary file, empty, which
+    takes the text. Some pieces are in memory.
+    """
+
+    def __init__(self, pieces, file):
+        self._file = file
+        self._first, self._ends = [0], [0]  # of each piece: number of its first line, end in bytes
+        self._read = functools.lru_cache(4)(self._read)  # lines above and below are near
+        for piece in pieces:
+            self._ends.append(self._ends[-1] + file.write(piece.encode()))
+            self._first.append(self._first[-1] + piece.count('\n'))
+        self._size = self._first.pop() + 1
+        self._low = self._high = 0  # the numbers of the lines that were read last
+        self._lines = []
+
+    def __len__(self):
+        return self._size
+
+    def __getitem__(self, i):
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(self._size))]
+        if not self._low <= i < self._high:
+            i = range(self._size)[i]
+            n = bisect.bisect(self._first, i) - 1
+            self._low, self._lines = self._first[n], self._read(n)
+            self._high = self._first[n + 1] if n + 1 < len(self._first) else self._size
+        return self._lines[i - self._low]
+
+    def __iter__(self):
+        for n, first in enumerate(self._first, 1):
+            last = self._first[n] if n < len(self._first) else self._size
+            yield from self._read(n - 1)[: last - first]
+
+    def _read(self, n):
+        """The lines (list of str) of piece n."""
+        self._file.seek(self._ends[n])
+        return self._file.read(self._ends[n + 1] - self._ends[n]).decode().split('\n')
 
 
 def decode(data, name, encoding=None, errors='strict'):
-    """bytes to str, composed, without byte order marks; CorpusError, with `name`, if it is no text.
+    """The text (str) of bytes: what `decoded` yields."""
+    return ''.join(decoded(data, name, encoding, errors))
 
-    Without `encoding` it is UTF-8, UTF-16 or UTF-32 with a byte order mark, Shift_JIS, EUC-JP or
-    ISO-2022-JP, the last three also with the characters of JIS X 0213. errors: see `read`.
-    Not handled: UTF-16 without a mark, several encodings in one file, Japanese without any kana
-    in another encoding than UTF-8, half-width katakana alone in Shift_JIS. Those need `encoding`.
+
+def decoded(data, name, encoding=None, errors='strict'):
+    """Yields the text (str) of bytes or of a source.File in pieces of whole lines, but the last.
+
+    Characters are composed, lines end with '\\n', byte order marks go. CorpusError, with `name`, if
+    it is no text, perhaps only at its end. Without `encoding` it is UTF-8, UTF-16 or UTF-32 with a
+    byte order mark, Shift_JIS, EUC-JP or ISO-2022-JP, the last three also with the characters of
+    JIS X 0213. errors: see `read`. Not handled: UTF-16 without a mark, several encodings in one
+    file, Japanese without any kana in another encoding than UTF-8, half-width katakana alone in
+    Shift_JIS. Those need `encoding`.
     """
-    foreign = formats.of_bytes(data)
+    foreign = formats.of_bytes(next(blocks(data), b''))
     if foreign:
         raise CorpusError(f'{name}: {foreign}')
     chosen = encoding or _encoding_of(data, name, errors)
     if chosen == ISO_2022_JP[-1]:  # JIS X 0208 is a part of JIS X 0213, in row 13 with gaps
-        data = re.sub(rb'\x1b\$[@B]', b'\x1b$(Q', data)
+        data = re.sub(rb'\x1b\$[@B]', b'\x1b$(Q', b''.join(blocks(data)))
+    newlines, start, line, position = io.IncrementalNewlineDecoder(None, True), '', [], 0
     try:
-        text = _decoded(data, chosen, errors)
+        for text in _decoded(data, chosen, errors):
+            if re.search('[\ud800-\udfff]', text):  # halves of characters, as UTF-7 makes them
+                raise CorpusError(f'{name}: not {chosen}')
+            if '\0' in text:  # MeCab would stop here
+                place = f'character 0 at position {position + text.index(chr(0))}'
+                raise CorpusError(f'{name}: a binary file, or not {chosen}: {place}')
+            position += len(text)
+            above, end, below = newlines.decode(text.replace('\ufeff', '')).rpartition('\n')
+            if end:
+                piece, line = compose(''.join((*line, above, end))), []
+                start += piece[: formats.TEXT - len(start)]
+                yield piece
+            line.append(below)
     except UnicodeDecodeError as error:
         raise CorpusError(_where(name, data, error, chosen)) from None
     except UnicodeError as error:
         raise CorpusError(f'{name}: not {chosen}: {error}') from None
+    except CorpusError:
+        raise
     except (LookupError, ValueError):
         raise CorpusError(f'{chosen}: not a text encoding that Python knows') from None
-    if re.search('[\ud800-\udfff]', text):  # halves of characters, as UTF-7 makes them
-        raise CorpusError(f'{name}: not {chosen}')
-    if '\0' in text:  # MeCab would stop here
-        raise CorpusError(
-            f'{name}: a binary file, or not {chosen}: character 0 at position {text.index(chr(0))}'
-        )
-    text = compose(text)
-    foreign = formats.of_text(text)
+    piece = compose(''.join(line) + newlines.decode('', final=True))
+    foreign = formats.of_text(start + piece[: formats.TEXT])
     if foreign:
         raise CorpusError(f'{name}: {foreign}')
-    return text
+    yield piece
 
 
 def compose(text):
@@ -122,20 +190,17 @@ def compose(text):
 
 def _encoding_of(data, name, errors):
     """The name of the encoding that bytes have; CorpusError if they have none with certainty."""
-    for mark, encoding in (
-        (b'\xff\xfe\0\0', 'utf-32'),
-        (b'\0\0\xfe\xff', 'utf-32'),
-        (b'\xff\xfe', 'utf-16'),
-        (b'\xfe\xff', 'utf-16'),
-    ):
-        if data.startswith(mark):
-            return encoding
-    if b'\0' in data:
+    marked = _encoding_mark(data)
+    if marked:
+        return marked
+    zero = _offset(rb'\0', data)
+    if zero is not None:
         raise CorpusError(
-            f'{name}: a binary file, not a text (byte 0 at offset {data.index(0)}); '
+            f'{name}: a binary file, not a text (byte 0 at offset {zero}); '
             'a text in UTF-16 needs --encoding'
         )
-    if re.search(rb'\x1b(\$[@B]|\$\([DOPQ]|\([IJ])', data) and data.isascii():
+    escape = rb'\x1b(\$[@B]|\$\([DOPQ]|\([IJ])'
+    if all(map(bytes.isascii, blocks(data))) and _offset(escape, data) is not None:
         fitting = (encoding for encoding in ISO_2022_JP if _fault(data, encoding) is None)
         return next(fitting, ISO_2022_JP[-1])
     fault = _fault(data, 'utf-8')
@@ -144,69 +209,115 @@ def _encoding_of(data, name, errors):
     faults = {'utf-8': fault}
     for encoding in JAPANESE:
         faults[encoding] = _fault(data, encoding)
-        if not faults[encoding] and _is_japanese(_decoded(data, encoding), encoding):
+        if not faults[encoding] and _is_japanese(data, encoding):
             return encoding
-    texts = {encoding: _decoded(data, encoding, 'replace') for encoding in JAPANESE}
-    broken = [encoding for encoding in JAPANESE if _is_japanese(texts[encoding], encoding)]
+    broken = [encoding for encoding in JAPANESE if _is_japanese(data, encoding)]
     if broken:  # the one with the fewest bad bytes
-        return min(broken, key=lambda encoding: texts[encoding].count(REPLACEMENT))
+        return min(broken, key=lambda encoding: _counts(data, encoding, _BAD))
     if errors == 'replace':
         return 'utf-8'
     furthest = max(filter(None, faults.values()), key=lambda fault: fault.start)
     raise CorpusError(_where(name, data, furthest, 'utf-8, Shift_JIS or EUC-JP'))
 
 
+def _encoding_mark(data):
+    """The encoding (str) that a byte order mark tells, 'utf-16' or 'utf-32', or None."""
+    start = next(blocks(data), b'')
+    if start.startswith((b'\xff\xfe\0\0', b'\0\0\xfe\xff')):
+        return 'utf-32'
+    return 'utf-16' if start.startswith((b'\xff\xfe', b'\xfe\xff')) else None
+
+
+def _offset(pattern, data):
+    """The offset of the first match of a pattern, four bytes at most, or None."""
+    before, offset = b'', 0
+    for block in blocks(data):
+        match = re.search(pattern, before + block)
+        if match:
+            return offset - len(before) + match.start()
+        before, offset = (before + block)[-3:], offset + len(block)
+    return None
+
+
 def _fault(data, encoding):
     """The UnicodeDecodeError of bytes in an encoding, or None if they fit it."""
     try:
-        _decoded(data, encoding)
+        collections.deque(_decoded(data, encoding), maxlen=0)
     except UnicodeDecodeError as error:
         return error
     return None
 
 
 def _decoded(data, encoding, errors='strict'):
-    """bytes.decode, except that it does not read the bytes A0, FD, FE and FF as cp932.
+    """Yields what bytes.decode gives (str), block by block.
 
-    No character has them; Python makes private ones of them.
+    The bytes A0, FD, FE and FF of cp932 are bad ones: no character has them. Python makes private
+    ones of them. The `start` of a UnicodeDecodeError is
+    the offset in the document.
     """
-    text = data.decode(encoding, errors)
-    private = (
-        re.search('[\uf8f0-\uf8f3]', text) if codecs.lookup(encoding).name == 'cp932' else None
-    )
-    if private and errors == 'strict':
-        start = len(text[: private.start()].encode(encoding))
-        raise UnicodeDecodeError(encoding, data, start, start + 1, 'no character')
-    return re.sub('[\uf8f0-\uf8f3]', REPLACEMENT, text) if private else text
+    with contextlib.suppress(UnicodeError):
+        b'a'.decode(encoding)  # LookupError if it is no encoding of texts
+    codec = codecs.lookup(encoding).name
+    if codec in ('utf-16', 'utf-32') and _encoding_mark(data) not in (codec, 'utf-32'):
+        encoding = codec + ('-le' if sys.byteorder == 'little' else '-be')  # as bytes.decode does
+    decoder, offset = codecs.getincrementaldecoder(encoding)(errors), 0
+    for block in itertools.chain(blocks(data), [b'']):
+        offset += len(block)
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:  # of what was left of the last block, and this one
+            error.start += offset - len(error.object)
+            raise
+        private = re.search('[\uf8f0-\uf8f3]', text) if codec == 'cp932' else None
+        if private and errors == 'strict':
+            after = len(text[private.start() :].encode(encoding)) + len(decoder.getstate()[0])
+            error = UnicodeDecodeError(encoding, block, 0, 1, 'no character')
+            error.start = offset - after
+            raise error
+        yield re.sub('[\uf8f0-\uf8f3]', REPLACEMENT, text) if private else text
+
+
+def _counts(data, encoding, *ranges):
+    """How many characters of each range, the first and the last (str), bytes have: (n,) int64."""
+    counts = numpy.zeros(len(ranges), 'i8')
+    for text in _decoded(data, encoding, 'replace'):
+        codes = numpy.frombuffer(text.encode('utf-32-le', 'surrogatepass'), '<u4')
+        bounds = ((ord(first), ord(last)) for first, last in ranges)
+        counts += [numpy.sum((low <= codes) & (codes <= high)) for low, high in bounds]
+    return counts
 
 
 def _is_almost_utf_8(data):
     """Are bytes UTF-8 with some bad ones among them? Other encodings rarely look so."""
-    text = data.decode('utf-8', 'replace')
-    bad, wide = text.count(REPLACEMENT), re.findall(f'[^\0-\x7f{REPLACEMENT}]', text)
-    three_bytes = sum(char >= '\u0800' for char in wide)
-    return three_bytes > bad or len(wide) > 10 * bad  # Shift_JIS has many that look like two bytes
+    bad, wide, more = _counts(data, 'utf-8', _BAD, _WIDE, '\u0800\U0010ffff')
+    wide, three_bytes = wide - bad, more - bad
+    return three_bytes > bad or wide > 10 * bad  # Shift_JIS has many that look like two bytes
 
 
-def _is_japanese(text, encoding):
-    """Is a text (str) that was decoded so Japanese? By its kana; other bytes may fit, too.
+def _is_japanese(data, encoding):
+    """Are bytes Japanese in this encoding? By their kana; other bytes may fit, too.
 
     German in Latin-1 passes for Shift_JIS, and Chinese in GB 2312 for EUC-JP. UTF-8 read as
     Shift_JIS is full of the kanji that begin with its lead bytes of kana.
     """
-    wide = len(re.findall('[^\0-\x7f]', text))
-    if text.count(REPLACEMENT) * 10 > wide:
+    counts = _counts(data, encoding, _WIDE, _BAD, 'ぁヺ', 'ｦﾟ', '縺縺', '繧繧', '繝繝')
+    wide, bad, kana, half_width, *odd = counts
+    if bad * 10 > wide:
         return False
     if encoding.startswith('euc'):
-        return len(re.findall('[\u3041-\u30fa\uff66-\uff9f]', text)) * 10 >= wide > 0
-    return re.search(_KANA, text) and len(re.findall('[縺繧繝]', text)) * 5 <= wide
+        return (kana + half_width) * 10 >= wide > 0
+    return kana and sum(odd) * 5 <= wide
 
 
 def _where(name, data, error, encoding):
     """The message (str) for a byte that does not fit: which, where, what helps."""
-    offset = error.start
-    byte = f'byte 0x{data[offset]:02x} at offset {offset}'
-    line = f'(line {data.count(bytes([10]), 0, offset) + 1})'
+    offset, line = error.start, 1
+    for block in blocks(data):
+        if offset < len(block):
+            break
+        offset, line = offset - len(block), line + block.count(b'\n')
+    byte = f'byte 0x{block[offset]:02x} at offset {error.start}'
+    line = f'(line {line + block.count(bytes([10]), 0, offset)})'
     if 'end of data' in error.reason or 'incomplete' in error.reason:
         place = f'it ends inside a character, {byte} {line}'
         return f'{name}: {place}; --errors replace reads it as {REPLACEMENT}'
@@ -282,10 +393,17 @@ def is_spaced(left, right):
 
 def tokenize(text, tokenizer):
     """The words (list of str) of a text, EOS after each line."""
+    return list(tokenized(text, tokenizer))
+
+
+def tokenized(text, tokenizer):
+    """Yields the words (str) that `tokenize` lists."""
     lines = text.split('\n')
     if not lines[-1]:
         lines.pop()  # what follows the last line end is no line
-    return [word for line in lines for word in (*tokenize_line(line, tokenizer), EOS)]
+    for line in lines:
+        yield from tokenize_line(line, tokenizer)
+        yield EOS
 
 
 def detokenize(words, tokenizer, wakati=False):
@@ -321,18 +439,23 @@ def _is_wide(char):
 # Words and ids
 
 
-def make_vocabulary(words, min_count=1, vocab_size=0):
+def make_vocabulary(words, min_count=1, vocab_size=0, known=()):
     """The different words (list of str) in the order in which they first appear.
 
     words: an iterable of str, or a dict {word: how often it occurs}. Words that occur less than
     min_count times are left out, and all but the vocab_size most frequent (0: none); UNK
-    stands for them. EOS always stays.
+    stands for them. EOS always stays. known: the vocabulary (list of str) of a model that learns
+    on. Its words come first and all stay, and vocab_size counts them, too.
     """
     counts = collections.Counter(words)
-    most = sorted(counts, key=counts.get, reverse=True)[: vocab_size or None]
+    old = set(known)
+    new = [word for word in counts if word not in old]
+    room = max(0, vocab_size - len(known)) if vocab_size else None
+    most = sorted(new, key=counts.get, reverse=True)[:room]
     kept = {EOS, *(word for word in most if counts[word] >= min_count)}
-    vocabulary = [word for word in counts if word in kept]
-    if len(vocabulary) < len(counts) and UNK not in vocabulary:
+    added = [word for word in new if word in kept]
+    vocabulary = [*known, *added]
+    if len(added) < len(new) and UNK not in vocabulary:
         vocabulary.append(UNK)
     return vocabulary
 

@@ -7,6 +7,7 @@ others, and two products side by side are faster than one on two cores.
 import concurrent.futures
 import functools
 import os
+import threading
 
 import threadpoolctl
 
@@ -43,28 +44,54 @@ def one_blas_thread(function):
     return wrapped
 
 
-def submit(function, *args, after=()):
-    """The future of function(*args), which waits for the futures `after` and raises their errors.
+class Tasks:
+    """Calls that wait for each other. A free thread takes the first that need not wait any more."""
 
-    Work begins in the order of submission, so what is waited for has begun.
-    """
+    def __init__(self):
+        self.waiting, self.done, self.changed = {}, {}, threading.Condition()
 
-    def work():
-        for future in after:
-            future.result()
-        return function(*args)
+    def add(self, key, function, *args, after=()):
+        """function(*args) is to be called after the tasks whose keys are in `after`.
 
-    return pool()[1].submit(work)
+        Keys of tasks that were not added before do not count: the first box waits for nothing.
+        """
+        self.waiting[key] = {k for k in after if k in self.waiting}, function, args
 
+    def run(self):
+        """All of them: {key: what the call returned}. After an error, raised here, none begins."""
+        count, executor = pool()
+        helpers = [executor.submit(self.work) for _ in range(min(count, len(self.waiting)) - 1)]
+        try:
+            self.work()
+        finally:
+            concurrent.futures.wait(helpers)
+        for helper in helpers:
+            helper.result()
+        return self.done
 
-def results(futures):
-    """What the futures return (list). After an error, raised here, none of them goes on."""
-    try:
-        return [future.result() for future in futures]
-    finally:
-        for future in futures:
-            future.cancel()
-        concurrent.futures.wait(futures)
+    def work(self):
+        try:
+            while task := self.take():
+                key, function, args = task
+                result = function(*args)
+                with self.changed:
+                    self.done[key] = result
+                    self.changed.notify_all()
+        except BaseException:
+            with self.changed:
+                self.waiting.clear()
+                self.changed.notify_all()
+            raise
+
+    def take(self):
+        with self.changed:
+            while self.waiting:
+                for key, (before, function, args) in self.waiting.items():
+                    if before <= self.done.keys():
+                        del self.waiting[key]
+                        return key, function, args
+                self.changed.wait()
+        return None
 
 
 def shares(size, least=1):
@@ -75,7 +102,9 @@ def shares(size, least=1):
 
 
 def parallel(function, parts):
-    """[function(part) for part in parts], side by side; a single one in this thread."""
-    if len(parts) == 1:
-        return [function(parts[0])]
-    return results([submit(function, part) for part in parts])
+    """[function(part) for part in parts], side by side."""
+    tasks = Tasks()
+    for i, part in enumerate(parts):
+        tasks.add(i, function, part)
+    done = tasks.run()
+    return [done[i] for i in range(len(parts))]

@@ -35,12 +35,12 @@ def pair(n_vocab, n_units, batchsize, device='@numpy', n_layers=2):
 
 def with_masks(monkeypatch, masks):
     """Both forms take the masks (n_layers, T, 4, B, n) instead of random ones."""
-    windows = list(masks)
     steps = [
         mask.transpose(1, 2, 0).reshape(mask.shape[1], -1) for step in zip(*masks) for mask in step
     ]
     monkeypatch.setattr(rnn.F, 'dropout', lambda x, ratio: x * steps.pop(0))
-    monkeypatch.setattr(fused, 'dropout_mask', lambda xp, shape, ratio: windows.pop(0))
+    whole = masks.swapaxes(2, 3).copy()  # each stream's gates together
+    monkeypatch.setattr(fused, 'dropout_mask', lambda xp, shape, ratio: whole)
 
 
 def assert_same(one, other):
@@ -281,12 +281,22 @@ def test_an_error_in_a_thread_is_raised_when_all_have_finished(use_threads, rais
     assert sorted(ended) == sorted(set(begun) - {raising})
 
 
-def test_an_error_reaches_those_that_wait_for_it(use_threads):
+def test_tasks_after_others(use_threads):
+    use_threads(3)
+    order, tasks = [], threads.Tasks()
+    for key in range(30):
+        tasks.add(key, order.append, key, after=[key - 1, key // 2])
+    assert list(tasks.run()) == order == list(range(30))
+
+
+def test_an_error_ends_those_that_wait_for_it(use_threads):
     use_threads(2)
-    first = threads.submit(lambda: 1 / 0)
-    second = threads.submit(lambda: None, after=[first])
+    tasks, called = threads.Tasks(), []
+    tasks.add('first', lambda: 1 / 0)
+    tasks.add('second', called.append, 'second', after=['first'])
     with pytest.raises(ZeroDivisionError):
-        threads.results([second])
+        tasks.run()
+    assert not called
 
 
 def test_sums():

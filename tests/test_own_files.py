@@ -11,14 +11,7 @@ from support import checkpoint
 from support.source import DATA
 import generate
 import train
-from conftest import TINY
-
-
-def run(program, *argv):
-    try:
-        return program.main([str(arg) for arg in argv])
-    except SystemExit as exit:
-        return exit.code
+from conftest import TINY, run
 
 
 @pytest.fixture

@@ -71,8 +71,14 @@ def test_every_file_has_its_line(page):
     assert {path.relative_to(ROOT).as_posix() for path in files} <= set(names)
 
 
+def table_of(text):
+    """The letters (list of str) and their shares (list of float, %) in a table of --why."""
+    rows = re.findall(r'^ *(\w) +([\d.]+)%  ', text, re.M)
+    return [letter for letter, _ in rows], [float(share) for _, share in rows]
+
+
 def test_hello(folder, capsys):
-    """The two commands and the program, as they stand there, the same in both languages."""
+    """The commands, the program and the table, as they stand there, the same in both languages."""
     texts = [text_of(f'{folder}/training.md') for _, folder in LANGUAGES.values()]
     commands, other_commands = (
         re.findall(r'^    python (train|generate)\.py (.*hello.*)$', text, re.M) for text in texts
@@ -82,9 +88,16 @@ def test_hello(folder, capsys):
         for text in texts
     )
     assert commands == other_commands and code == other_code and len(code) == 1
+    outputs = []
     for program, arguments in commands:
         assert {'train': train, 'generate': generate}[program].main(arguments.split()) == 0
-    assert capsys.readouterr().out.endswith('\nhello\n')
+        outputs.append(capsys.readouterr().out)
+    assert len(outputs) == 3 and outputs[1] == 'hello\n'
+    letters, shares = table_of(outputs[2])
+    assert letters == ['e', 'l', 'l', 'o'] and min(shares) > 99
+    for readme, folder in LANGUAGES.values():
+        for page in (readme, f'{folder}/training.md'):
+            assert table_of(text_of(page)) == (letters, pytest.approx(shares, abs=0.5))
     exec(textwrap.dedent(code[0]), {})
     assert capsys.readouterr().out.split() == ['e', 'l', 'l', 'o']
 
