@@ -40,6 +40,8 @@ from write_midi import to_data, write_midi
 
 NEAR = 10  # words that --near lists
 DEFAULT_LENGTH = {'text': 100, 'music': 500}
+# Of texts, as likely to a judge as real sentences: docs/training.md, "What was measured".
+DEFAULT_TOP_P = {'text': 0.95, 'music': 1.0}
 ENDINGS = {  # of the files that are written
     'midi': ('.mid', '.midi'),
     'audio': ('.wav', '.flac', '.ogg', '.mp3'),
@@ -90,8 +92,8 @@ def options():
            'safer choices, above 1 wilder ones, 0 always the likeliest word (default: 1.0)')
     option('--top-k', type=number(int, 0), default=0, metavar='K', help='choose among the K '
            'likeliest words only; 40 against nonsense (default: 0, all)')
-    option('--top-p', type=number(float, 0, 1), default=1.0, metavar='P', help='choose among '
-           'the likeliest words that together have probability P (default: 1.0, all)')
+    option('--top-p', type=number(float, 0, 1), metavar='P', help='choose among the likeliest '
+           'words that together have probability P (default: of a text 0.95, of music 1, all)')
     option('--seed', type=number(int, 0, 2**32 - 1), help='the same seed gives the same text '
            '(default: random, and printed)')
 
@@ -113,6 +115,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     kind = 'music' if any(getattr(args, option) for option in MUSIC) else 'text'
     check(parser, args, kind)
+    args.top_p = DEFAULT_TOP_P[kind] if args.top_p is None else args.top_p
     path = checkpoint.find(args.model, args.best, kind)
     saved = checkpoint.load(path)
     refuse_sources(args, saved)
@@ -230,8 +233,8 @@ def sample(saved, length=60, seed=0):
     An empty list if its weights are too large: training finds that out by itself.
     """
     start, forbidden = encode([EOS], saved.vocabulary), ids_of(UNK, saved)
-    rng = numpy.random.RandomState(seed)
-    drawn = generate(saved.model.copy(), start, length, forbidden=forbidden, rng=rng)
+    rng, top_p = numpy.random.RandomState(seed), DEFAULT_TOP_P[saved.kind]
+    drawn = generate(saved.model.copy(), start, length, 1, 1, 0, top_p, forbidden, rng)
     with contextlib.suppress(FloatingPointError):
         return [saved.vocabulary[i] for (i,) in drawn]
     return []
@@ -334,7 +337,7 @@ def save_why(saved, read, shown, texts, args):
     explained = [
         why.explain(saved, step, unseen, [*shown, *text], given, args.wakati) for text in texts
     ]
-    usual = {'temperature': 1, 'top_k': 0, 'top_p': 1}
+    usual = {'temperature': 1, 'top_k': 0, 'top_p': DEFAULT_TOP_P[saved.kind]}
     drawn_with = ' '.join(
         f'--{name.replace("_", "-")} {getattr(args, name):g}'
         for name, value in usual.items()

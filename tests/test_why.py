@@ -79,8 +79,7 @@ def test_the_table_has_the_probabilities_of_the_network(trained, said):
     words = [row[0].removesuffix('*').replace('⏎', EOS) for row in rows]
     assert words[:3] == ['the', 'cat', 'sat'] and len(set(words)) > 5
     vocabulary = checkpoint.load(trained / 'last.npz').vocabulary
-    assert rows[0][1:] == [None]  # nothing stands before it
-    for row, word, p in zip(rows[1:], words[1:], expected(trained / 'last.npz', words)):
+    for row, word, p in zip(rows, words, expected(trained / 'last.npz', [EOS, *words])):
         others = sorted(set(vocabulary) - {word}, key=lambda other: -p[vocabulary.index(other)])
         names = [word, *others[:3]]
         assert row[1::2] == pytest.approx([p[vocabulary.index(name)] for name in names], abs=6e-5)
@@ -108,6 +107,8 @@ def test_the_explained_text_is_the_one_that_would_be_written(trained, said, fold
 def test_a_given_text_is_read_and_stop_ends_one(trained, said):
     table = said('--start', 'the cat\nate fish', '--length', 0, '--why')
     assert [row[0] for row in rows_of(table)] == ['the', 'cat', '⏎', 'ate', 'fish']
+    rows = rows_of(said('--start', '<eos>', 'cat', '--length', 0, '--why'))
+    assert rows[0] == ['⏎', None] and rows[1][0] == 'cat'  # nothing stands before that line end
     rows = rows_of(said('--stop', 'cat', '--length', 500, '--seed', 0, '--why'))
     assert [row[0] for row in rows].index('cat') == len(rows) - 1
 
