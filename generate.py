@@ -40,7 +40,7 @@ from write_midi import to_data, write_midi
 
 NEAR = 10  # words that --near lists
 DEFAULT_LENGTH = {'text': 100, 'music': 500}
-# Of texts, as likely to a judge as real sentences: docs/training.md, "What was measured".
+# Of texts: to a judge nearly as likely as real sentences, docs/training.md, "What was measured".
 DEFAULT_TOP_P = {'text': 0.95, 'music': 1.0}
 ENDINGS = {  # of the files that are written
     'midi': ('.mid', '.midi'),

@@ -67,8 +67,8 @@ TRAINING = {  # What may change.
     **dict.fromkeys(('corpus', 'midi', 'encoding', 'init_from')),
     'errors': 'strict',  # A damaged book should be noticed.
     'epoch': 40,  # The words are well known then, the article's "well converged": perplexity 16.
-    # The article's. Less validates better (0.3: 249, 0.2: 228, none: 211), but such models stumble
-    # over a start word that they read with a fresh state, and that is how generate.py begins.
+    # The article's. Less validates better (0.3: 239, 0.2: 229), but to an independent judge writes
+    # no better, and copies more (docs/training.md, "What was measured").
     'dropout': 0.5,
     'gradclip': 5.0,  # As in Chainer's ptb example, for the loss summed over a window.
     'lr': None,  # That of OPTIMIZERS.
