@@ -1,7 +1,7 @@
 """Trains the article's network on a text, or on music.
 
     python train.py --corpus holmes.txt
-    python train.py --corpus https://www.aozora.gr.jp/cards/000009/files/55881_ruby_50043.zip
+    python train.py --gpu 0 --corpus holmes.txt
     python train.py --midi track1.mid
     python train.py --init-from result/holmes --corpus other.txt
     mpiexec -n 4 python train.py --mpi --corpus holmes.txt
