@@ -12,7 +12,6 @@
 The text goes to stdout; which model wrote it, and the seed, to stderr.
 """
 
-import argparse
 import contextlib
 import functools
 import itertools
@@ -53,7 +52,7 @@ MUSIC = ('midi', 'audio', 'wav', 'plot')  # those that are composed
 # fmt: off
 def options():
     """The argparse.ArgumentParser of this program."""
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog='generate.py',
         description='Writes a text or music with a model that train.py has trained.')
     option = parser.add_argument_group('what is written').add_argument
@@ -112,7 +111,7 @@ def main(argv=None):
     parser = options()
     args = parser.parse_args(argv)
     kind = 'music' if any(getattr(args, option) for option in MUSIC) else 'text'
-    check(parser, args, kind)
+    check(parser, args)
     path = checkpoint.find(args.model, args.best, kind)
     saved = checkpoint.load(path)
     refuse_sources(args, saved)
@@ -134,7 +133,8 @@ def main(argv=None):
         raise unknown_word(args.stop, vocabulary)
     seed = int.from_bytes(os.urandom(4), 'little') if args.seed is None else args.seed
     print(f'{path}: epoch {saved.epoch}; --seed {seed}', file=sys.stderr)
-    modern_chainer.use_device(saved.model, args.gpu)
+    with terminal.doing('preparing the network'):
+        modern_chainer.use_device(saved.model, args.gpu)
 
     drawn = generate(
         saved.model,
@@ -150,7 +150,9 @@ def main(argv=None):
     if args.num == 1:
         texts = [(vocabulary[i] for (i,) in drawn)]  # written as it is drawn
     else:
-        texts = [[vocabulary[i] for i in ids] for ids in numpy.reshape([*drawn], (-1, args.num)).T]
+        with terminal.doing('drawing words'):
+            ids = numpy.reshape([*drawn], (-1, args.num)).T
+        texts = [[vocabulary[i] for i in row] for row in ids]
     if args.why:
         end = EOS if kind == 'music' else None
         texts = [[*up_to(up_to(text, args.stop), end)] for text in texts]
@@ -279,7 +281,7 @@ def save_text(start, texts, tokenizer, args):
         )
     )
     if args.out:
-        with terminal.replacing(args.out) as file:
+        with terminal.doing('writing'), terminal.replacing(args.out) as file:
             file.writelines(piece.encode() for piece in pieces)
     else:
         for piece in pieces:
@@ -293,15 +295,16 @@ def save_music(start, texts, setup, args):
     A piece ends at its first EOS. Returns the exit code: 1 if there is a piece without a note,
     which is left out.
     """
-    from support import sound  # late: matplotlib takes 0.4 s, and a text need not wait for it
-
     setup, pieces = Setup.from_dict(setup), []
-    for text in texts:
-        words = itertools.takewhile(lambda word: word != EOS, up_to(text, args.stop))
-        words = [*start, *words]
-        if args.bpm is not None:
-            words, setup = music.at_tempo(words, setup, args.bpm)
-        pieces.append(to_data(words, setup, composed=True))
+    with terminal.doing('composing'):
+        from support import sound  # late: matplotlib takes 0.4 s, and a text need not wait for it
+
+        for text in texts:
+            words = itertools.takewhile(lambda word: word != EOS, up_to(text, args.stop))
+            words = [*start, *words]
+            if args.bpm is not None:
+                words, setup = music.at_tempo(words, setup, args.bpm)
+            pieces.append(to_data(words, setup, composed=True))
     silent = [n for n, data in enumerate(pieces, 1) if not any(note_counts(data))]
     for n in silent:
         terminal.complain(
@@ -316,7 +319,8 @@ def save_music(start, texts, setup, args):
         name = getattr(args, option)
         for n, (data, path) in enumerate(zip(pieces, numbered(name, len(pieces))), 1):
             if name and n not in silent:
-                write(data, path)
+                with terminal.doing(f'writing --{option}'):
+                    write(data, path)
                 print(f'{path}: {note_counts(data)[0]} notes', file=sys.stderr)
     return 1 if silent else 0
 
@@ -373,7 +377,7 @@ def file_id(path):
     return stat.st_dev, stat.st_ino
 
 
-def check(parser, args, kind):
+def check(parser, args):
     """Refuses options that do not go together."""
     outputs = {option: getattr(args, option) for option in MUSIC}
     outputs = {option: name for option, name in outputs.items() if name is not None}

@@ -22,7 +22,6 @@ velocity 40. All numbers in it are hexadecimal. A change of tempo is 00_ff_51030
 microseconds of a quarter behind 5103.
 """
 
-import argparse
 import collections
 import dataclasses
 import re
@@ -95,7 +94,8 @@ def read_midi(path, strict=False):
         with terminal.opened(path) as file:
             raw = file.read()
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        raise MidiError(path, None, getattr(error, 'strerror', None) or error) from None
+        near = terminal.files_like(path) if isinstance(error, FileNotFoundError) else ''
+        raise MidiError(path, None, f'{getattr(error, "strerror", None) or error}{near}') from None
     return from_bytes(raw, path, strict)
 
 
@@ -350,7 +350,9 @@ def choose_track(data, track=None, channel=None):
     MusicError if there is no such track or no note in it.
     """
     if track == 'all' and data['header'][9] == 2:
-        raise MusicError('its tracks are not meant to sound together (format 2): choose one')
+        raise MusicError(
+            'its tracks are not meant to sound together (format 2): --track 0 takes one'
+        )
     found = _candidates(data, track, channel)
     if track is not None:
         return track
@@ -594,7 +596,7 @@ def print_table(data, track=None, channel=None):
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     # fmt: off
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog='read_midi.py', description='Shows what is in a MIDI file.')
     add = parser.add_argument
     add('file', help='a Standard MIDI File')

@@ -94,7 +94,7 @@ SIZE, SHARE = number(float, 0), number(float, 0, 1)
 # fmt: off
 def options():
     """The argparse.ArgumentParser. What is not on the command line is not in its result."""
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog='train.py', description="Trains the article's network on a text or on music.",
         epilog='A run that goes on (--resume) keeps its options, except those given anew.',
         argument_default=argparse.SUPPRESS)
@@ -206,9 +206,11 @@ def train(args, learned, saved, initial, folder, comm):
     """
     # Init model
     numpy.random.seed(args.seed)
-    model = saved.model if saved else RNN(len(learned.vocabulary), args.unit, args.layer, args.cell)
-    checkpoint.begin(model, initial)
-    parallel.choose_device(comm, model, args.gpu, args.seed)
+    with terminal.doing('making the network'):
+        size = len(learned.vocabulary), args.unit, args.layer, args.cell
+        model = saved.model if saved else RNN(*size)
+        checkpoint.begin(model, initial)
+        parallel.choose_device(comm, model, args.gpu, args.seed)
 
     # Setup optimizer
     optimizer = setup_optimizer(model, args)
@@ -252,8 +254,8 @@ def train(args, learned, saved, initial, folder, comm):
             entry = done and end_part(trained, learned, optimizer, progress, done, args, comm)
             if entry or stopped or is_due:
                 trained.options = {name: getattr(args, name) for name in (*RUN, *TRAINING)}
-                folder.save(trained, optimizer, progress.sums, entry, comm)
-                progress.saved()
+                with progress.saving():
+                    folder.save(trained, optimizer, progress.sums, entry, comm)
     if not stopped:
         print(f'epoch {trained.epoch} of {args.epoch} done; the run is in {args.out}')
     return stopped
@@ -290,17 +292,14 @@ def choose_batchsize(ids, args, processes=1):
     batchsize = min(args.batchsize, max(1, (len(ids) - 1) // args.bproplen))
     batchsize -= batchsize % processes
     if not batchsize:
-        raise CorpusError(f'the text is too short for {processes} processes')
+        raise CorpusError(f'the text is too short for {processes} processes; start fewer')
     return batchsize
 
 
 def streams(ids, batchsize):
-    """Cuts ids (N,) into parallel streams: x and t, two (B, L) views; t is the word after each x.
-
-    The last words, fewer than there are streams, are left out.
-    """
+    """Cuts ids (N,) into parallel streams: x and t, (B, L) views; t is the word after each x."""
     length = (len(ids) - 1) // batchsize
-    size = batchsize * length
+    size = batchsize * length  # the last words, fewer than there are streams, are left out
     return ids[:size].reshape(batchsize, length), ids[1 : size + 1].reshape(batchsize, length)
 
 
@@ -325,11 +324,12 @@ def stepwise(model, x, t, dropout_ratio):
     return accum_loss, accum_accuracy
 
 
+@terminal.doing('evaluating')
 def evaluate(model, ids, args, comm=parallel.ALONE):
     """Reads ids (N,) in parallel streams: (loss in nats per word, accuracy, number of words).
 
-    It begins with a fresh state; the model keeps its own. No dropout. Words that fill no stream,
-    fewer than there are streams, are left out. All processes of comm get the same numbers.
+    It begins with a fresh state; the model keeps its own. No dropout. Words that fill no stream
+    are left out. All processes of comm get the same numbers.
     """
     reader = model.copy()
     x_streams, t_streams = streams(ids, choose_batchsize(ids, args))
@@ -371,8 +371,7 @@ def end_part(trained, learned, optimizer, progress, done, args, comm):
         words = sample(trained, seed=number)
         if trained.kind == 'music':
             entry['sample'] = ' '.join(words)  # people are shown notes, see readable
-        text = readable(words, trained)
-        progress.say(f'--- after epoch {epoch:.6g} it writes ---\n{text}---')
+        progress.say(f'--- after epoch {epoch:.6g} it writes ---\n{readable(words, trained)}---')
     return entry
 
 

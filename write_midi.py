@@ -9,7 +9,6 @@ write_midi(read_midi('data/track1.mid'), 'copy.mid')               # the same by
 write_midi(to_data(['00_90_4560', '8360_80_4540']), 'note.mid')    # pseudo-words
 """
 
-import argparse
 import collections
 import contextlib
 import math
@@ -154,9 +153,7 @@ def _track_bytes(track):
 @terminal.reporting
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog='write_midi.py', description='Makes a MIDI file of pseudo-words.'
-    )
+    parser = terminal.Parser(prog='write_midi.py', description='Makes a MIDI file of pseudo-words.')
     parser.add_argument('words', help='a file of words between spaces or line ends; - is stdin')
     parser.add_argument('out', help='the .mid to write')
     parser.add_argument(

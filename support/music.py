@@ -22,6 +22,7 @@ from read_midi import (
 )
 from read_midi import PERCUSSION, WORD, parse_word, parts, quarter_of, read_midi, resolution
 from read_midi import setup_of, sounding_together, to_words, track_numbers, with_deltas
+from support import terminal
 from support.source import CorpusError, documents, files_in, find, is_folder
 from support.text import EOS
 
@@ -81,14 +82,16 @@ def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
     """
     sources = [*map(str, sources)]
     files, found, left_out, remarks = _files(sources), [], [], []
-    for file in files:
-        with _left_out(file, files, left_out):
-            data = read_midi(file.name) if file.raw is None else from_bytes(file.raw, file.name)
-            chosen = choose_track(data, track, channel)
-            chosen = chosen, choose_channel(data, chosen, channel)
-            file.words, file.setup = _learned(data, *chosen, events, grid)
-            found.append(file)
-            remarks += _remarks(file.name, data, *chosen, is_alone=len(files) == 1)
+    with terminal.doing('reading music', len(files)) as advance:
+        for file in files:
+            with _left_out(file, files, left_out):
+                data = read_midi(file.name) if file.raw is None else from_bytes(file.raw, file.name)
+                chosen = choose_track(data, track, channel)
+                chosen = chosen, choose_channel(data, chosen, channel)
+                file.words, file.setup = _learned(data, *chosen, events, grid)
+                found.append(file)
+                remarks += _remarks(file.name, data, *chosen, is_alone=len(files) == 1)
+            advance(1)
     counts = collections.Counter(resolution(piece.setup.division) for piece in found)
     ticks = max(counts, key=lambda ticks: (counts[ticks], ticks), default=0)  # or the finest
     ticks = resolution(setup.division) if setup else ticks

@@ -81,7 +81,10 @@ def write_audio(data, path, soundfont=None):
 def _render(data, played, soundfont):
     """(samples per second, (N, 2) int16) of the sound of the notes `played` of a piece."""
     if midirenderer is None:
-        raise MusicError('no sound: the package midirenderer is not installed')
+        raise MusicError(
+            'no sound: midirenderer is not installed, or there is none for this machine; '
+            'other programs play what --midi writes'
+        )
     with terminal.opened(soundfont) as file:
         instruments = file.read()
     for softer in (1, 2, 4, 8):

@@ -215,7 +215,7 @@ def tunes(folder):
     )
     (folder / 'set' / 'more' / 'empty.mid').write_bytes(song(''))
     (folder / 'set' / 'more' / 'broken.mid').write_bytes(b'MThd')
-    (folder / 'set' / 'notes.txt').write_text('no music')
+    (folder / 'set' / 'notes.txt').write_text('no music', encoding='utf-8')
     (folder / 'set' / '._a.mid').write_bytes(
         song('00 90 01 64  83 60 80 01 40', division=480)
     )  # as macOS leaves

@@ -106,7 +106,7 @@ def test_evaluation_is_what_a_slow_computation_gives(stepwise, n, streams):
 def test_validation_is_the_mean_over_all_its_words(small_text):
     """The model of a run gives the loss that the log says, computed word by word."""
     assert run(train, '--corpus', 'small.txt', *TINY, '--bproplen', 4) == 0
-    ids = ids_of(SMALL / 'last.npz', small_text.read_text())
+    ids = ids_of(SMALL / 'last.npz', small_text.read_text(encoding='utf-8'))
     n_val = int(len(ids) * 0.05)  # 24 words: 4 streams of 6, windows of four and of two
     model, losses = checkpoint.load(SMALL / 'last.npz').model, []
     for first in range(len(ids) - n_val, len(ids), 6):
@@ -170,7 +170,7 @@ def test_one_update_is_the_optimizers_formula(small_text, name, lr, decay):
     assert run(train, *argv, '--lr', 1e-30, '--out', 'before') == 0
     assert run(train, *argv, '--out', 'after') == 0
     before, after = (checkpoint.load(f'{out}/last.npz').model for out in ('before', 'after'))
-    ids = ids_of('before/last.npz', small_text.read_text())
+    ids = ids_of('before/last.npz', small_text.read_text(encoding='utf-8'))
     before.cleargrads()
     loss = 0
     for x, t in zip(ids, ids[1:]):
@@ -217,7 +217,7 @@ def test_state_is_what_the_streams_leave_and_fresh_in_each_epoch(small_text):
     assert run(train, '--corpus', 'small.txt', *FROZEN, '--sample-every', 1) == 0
     one, two = entries(SMALL)
     assert one['main/loss'] == two['main/loss']
-    ids = ids_of(SMALL / 'last.npz', small_text.read_text())
+    ids = ids_of(SMALL / 'last.npz', small_text.read_text(encoding='utf-8'))
     model = checkpoint.load(SMALL / 'last.npz').model
     for step in range(113):  # 456 - 1 words to read in 4 streams
         model.step([ids[113 * stream + step] for stream in range(4)])
@@ -390,7 +390,7 @@ def loss_of(path, text):
 
 def test_valid_and_test(small_text, capsys, failed):
     text = 'the fish sat on a cat\nand ate\n'  # for one stream
-    pathlib.Path('other.txt').write_text(text)
+    pathlib.Path('other.txt').write_text(text, encoding='utf-8')
     argv = ['--corpus', 'small.txt', *TINY, '--bproplen', 9]
     assert run(train, *argv, '--valid', 'other.txt', '--test', 'other.txt') == 0
     out = capsys.readouterr().out
@@ -408,17 +408,19 @@ def test_valid_and_test(small_text, capsys, failed):
     assert run(train, '--resume', SMALL, '--out', 'elsewhere', '--test', 'other.txt') == 0
     assert numbers in capsys.readouterr().out and not pathlib.Path('elsewhere').exists()
     assert run(train, '--resume', '--epoch', 3) == 0
-    pathlib.Path('other.txt').write_text('and ate\n')
+    pathlib.Path('other.txt').write_text('and ate\n', encoding='utf-8')
     assert 'not what' in failed(1, train, '--resume', '--epoch', 4)  # another validation
 
 
 def test_words_that_the_model_does_not_know(failed, small_text, capsys):
-    pathlib.Path('other.txt').write_text('the zebra sat\n')
+    pathlib.Path('other.txt').write_text('the zebra sat\n', encoding='utf-8')
     assert run(train, '--corpus', 'small.txt', *TINY, '--test', 'other.txt') == 0
     loss, _ = loss_of(SMALL / 'last.npz', 'the sat\n')
     out = capsys.readouterr().out
     assert f'loss {loss:.4f}' in out and '1 more words that it does not know' in out
-    small_text.write_text('the zebra sat\n' + small_text.read_text())
+    small_text.write_text(
+        'the zebra sat\n' + small_text.read_text(encoding='utf-8'), encoding='utf-8'
+    )
     argv = ['--corpus', 'small.txt', *TINY, '--min-count', 2, '--test', 'other.txt']
     assert run(train, *argv) == 0
     loss, n = loss_of(SMALL / 'last.npz', 'the <unk> sat\n')
@@ -447,7 +449,7 @@ def test_penn_treebank_style_is_taken_as_it_is(folder, capsys):
         ' mr. <unk> is chairman of <unk> n.v. the dutch group ',
         " it 's N years old & does n't rise N N \\/ N ",
     ]
-    (folder / 'ptb.txt').write_text(''.join(line + '\n' for line in lines) * 20)
+    (folder / 'ptb.txt').write_text(''.join(line + '\n' for line in lines) * 20, encoding='utf-8')
     assert run(train, '--corpus', 'ptb.txt', *TINY, '--test', 'ptb.txt') == 0
     vocabulary = checkpoint.load('result/ptb/last.npz').vocabulary
     assert vocabulary == list(dict.fromkeys(' <eos> '.join([*lines, '']).split()))
@@ -461,9 +463,9 @@ def test_a_folder_of_texts(small_text, capsys, failed):
     """It is learned as the text that its texts are together; what cannot be read is left out."""
     library = pathlib.Path('library')
     library.mkdir()
-    lines = small_text.read_text().splitlines(keepends=True)
-    (library / 'a.txt').write_text(''.join(lines[:20]))
-    (library / 'b.txt').write_text(''.join(lines[20:]))
+    lines = small_text.read_text(encoding='utf-8').splitlines(keepends=True)
+    (library / 'a.txt').write_text(''.join(lines[:20]), encoding='utf-8')
+    (library / 'b.txt').write_text(''.join(lines[20:]), encoding='utf-8')
     (library / 'c.txt').write_bytes(b'\0')
     for options in (
         [],
@@ -482,7 +484,7 @@ def test_a_folder_of_texts(small_text, capsys, failed):
             if name != 'meta':
                 numpy.testing.assert_array_equal(one[name], several[name], err_msg=name)
     assert run(train, '--resume', '--epoch', 3) == 0
-    (library / 'b.txt').write_text('another')
+    (library / 'b.txt').write_text('another', encoding='utf-8')
     assert 'not what' in failed(1, train, '--resume', '--epoch', 4)
     for name in 'ab':
         (library / f'{name}.txt').unlink()
@@ -491,10 +493,10 @@ def test_a_folder_of_texts(small_text, capsys, failed):
 
 
 def test_small_texts(folder, capsys):
-    (folder / 'a.txt').write_text('one two three four five six\n')
+    (folder / 'a.txt').write_text('one two three four five six\n', encoding='utf-8')
     assert run(train, '--corpus', 'a.txt', *TINY, '--batchsize', 50) == 0
     assert re.search('in 1 streams .*small.* 50', capsys.readouterr().out)
-    (folder / 'a.txt').write_text('one\n')
+    (folder / 'a.txt').write_text('one\n', encoding='utf-8')
     assert run(train, '--corpus', 'a.txt', *TINY, '--out', 'two') == 0  # one and <eos>
     assert len(entries('result/a')) == len(entries('two')) == 2
 
@@ -538,7 +540,7 @@ def test_bad_corpora(failed, folder):
     (folder / 'empty.txt').write_bytes(b'')
     (folder / 'picture.txt').write_bytes(b'\x89PNG\r\n\x1a\n\0')
     (folder / 'noise.txt').write_bytes(b'\xff\xfe\xfd')
-    (folder / 'one.txt').write_text('one\n')
+    (folder / 'one.txt').write_text('one\n', encoding='utf-8')
     (folder / 'none').mkdir()
     for argv, message in [
         (['nothing.txt'], 'nothing.txt: no such'),

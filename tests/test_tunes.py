@@ -208,7 +208,7 @@ def test_a_zip(folder):
     assert [len(piece) for piece in found.pieces] == [8, 8]
     assert any('left out' in line and 'bad.mid' in line for line in found.remarks)
     assert music.is_music('songs.zip')
-    (folder / 'book.txt').write_text('a book')
+    (folder / 'book.txt').write_text('a book', encoding='utf-8')
     assert not music.is_music('book.txt')
 
 
@@ -437,7 +437,9 @@ def test_generated_files_please_midi2abc(folder):
     data = write_midi.to_data(words, Setup('0060', {}), composed=True)
     write_midi.write_midi(data, 'out.mid')
     try:
-        done = subprocess.run(['midi2abc', 'out.mid'], capture_output=True, text=True)
+        done = subprocess.run(
+            ['midi2abc', 'out.mid'], capture_output=True, text=True, encoding='utf-8'
+        )
     except FileNotFoundError:
         pytest.skip('midi2abc is not here')
     assert not re.search('note.*off|error|terminat', done.stdout + done.stderr, re.I)
@@ -465,7 +467,7 @@ def test_a_corpus_of_music_says_midi(folder, capsys, source):
     (folder / 'folder' / 'x.mid').write_bytes(POP)
     with zipfile.ZipFile('x.zip', 'w') as archive:
         archive.writestr('x.mid', POP)
-    (folder / 'text.txt').write_text('a cat and a dog ' * 20)
+    (folder / 'text.txt').write_text('a cat and a dog ' * 20, encoding='utf-8')
     assert '--midi' in failed(capsys, 1, train, '--corpus', source)
     assert '--midi' in failed(capsys, 1, train, '--corpus', 'text.txt', '--valid', source)
 
