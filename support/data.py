@@ -235,8 +235,8 @@ def _from_words(args, kind, tokenizer, setup, words, validation, remarks, model)
 
 def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks, files=()):
     """Data of ids, the last n_val of which are for validation; files: sources known already."""
-    learned = args.corpus or args.midi
-    source = learned[0] + (f' and {len(learned) - 1} more' if learned[1:] else '')
+    given = args.corpus or args.midi
+    source = given[0] + (f' and {len(given) - 1} more' if given[1:] else '')
     n_train = len(ids) - n_val
     if n_train < 2:
         raise CorpusError(
@@ -245,7 +245,7 @@ def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks, f
     validation = ids[n_train - 1 :] if n_val else None
     # cannot be read? It is better to know now than after hours
     test = _other_words(args.test, args, kind, tokenizer, setup) if args.test else None
-    named = [*([] if files else learned), *(args.valid or []), *(args.test or [])]
+    named = [*([] if files else given), *(args.valid or []), *(args.test or [])]
     sources = sorted({*files, *_files(named, kind)})
     about = (source, sources, kind, tokenizer, setup, vocabulary)
     return Data(*about, ids[:n_train], validation, crc, test, remarks)

@@ -11,18 +11,12 @@ import dataclasses
 import itertools
 import re
 
-from read_midi import (
-    MidiError,
-    MusicError,
-    Setup,
-    choose_channel,
-    choose_track,
-    from_bytes,
-    in_time,
-)
-from read_midi import PERCUSSION, WORD, parse_word, parts, quarter_of, read_midi, resolution
-from read_midi import setup_of, sounding_together, to_words, track_numbers, with_deltas
+from read_midi import WORD, MidiError, MusicError, Setup, choose_channel, choose_track, from_bytes
+from read_midi import in_time, parse_word, parts, quarter_of, read_midi, resolution, setup_of
+from read_midi import sounding_together, to_words, track_numbers, with_deltas
 from support import terminal
+from support.describe import PERCUSSION
+from support.notes import PEDAL, notes_of
 from support.source import CorpusError, documents, files_in, find, is_folder
 from support.text import EOS
 
@@ -31,7 +25,6 @@ from support.text import EOS
 MAX_TYPES_PER_TOKEN = 0.2
 ENDINGS = ('.mid', '.midi', '.kar', '.rmi', '.smf')
 PITCHES = ['C', 'C#', 'D', 'D#', 'E', 'F', 'F#', 'G', 'G#', 'A', 'A#', 'B']
-PEDAL = 64  # the controller of the sustain pedal, which is down from a value of 64 on
 MAX_TICKS = (1 << 28) - 1  # of a delta time
 
 
@@ -57,17 +50,6 @@ class _File:
     is_named: bool  # by the user, and not only found in a folder or zip
     words: list | None = None  # of str
     setup: Setup | None = None
-
-
-@dataclasses.dataclass
-class Note:
-    """A note that begins and ends at a tick; end is None if nothing ends it."""
-
-    start: int
-    end: int | None
-    channel: int  # 0 to 15
-    key: int
-    velocity: int
 
 
 def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
@@ -262,7 +244,7 @@ def at_tempo(words, setup, bpm):
 
 def longest_note(words):
     """Ticks (int) of the longest note that both begins and ends; 0 if there is none."""
-    found = notes(in_ticks(words))
+    found = notes_of(in_ticks(words))
     return max((note.end - note.start for note in found if note.end is not None), default=0)
 
 
@@ -273,34 +255,6 @@ def in_ticks(words):
         ticks, status, body = parse_word(word)
         tick += ticks
         yield tick, status, body
-
-
-def notes(messages, with_pedal=False):
-    """The Notes (list, in the order of their starts) of messages: (tick, status, body) in order.
-
-    A note-off ends the oldest note of its channel and key. with_pedal: not before the sustain
-    pedal is up, or after the last message.
-    """
-    found, sounding, held = [], collections.defaultdict(collections.deque), {}
-    tick = 0
-    for tick, status, body in messages:
-        kind, channel = status[0] >> 4, status[0] % 16
-        starts = sounding[channel, body[0]]
-        if kind == 9 and body[1]:
-            found.append(Note(tick, None, channel, *body))
-            starts.append(found[-1])
-        elif kind in (8, 9) and starts:
-            note = starts.popleft()
-            note.end = tick
-            held.get(channel, []).append(note)
-        elif with_pedal and kind == 0xB and body[0] == PEDAL:
-            for note in held.pop(channel, []):
-                note.end = tick
-            if body[1] >= 64:
-                held[channel] = []
-    for note in itertools.chain(*held.values()):
-        note.end = tick
-    return found
 
 
 def on_grid(data, track, channel, events, grid):
@@ -322,7 +276,7 @@ def on_grid(data, track, channel, events, grid):
         if status < b'\xf0' and channel in (None, status[0] % 16 + 1):
             if number in own or status[0] >> 4 == 0xB:
                 messages.append((step(tick), status, chunk['body']))
-    struck = {(n.channel, n.key, n.start): n for n in notes(messages, with_pedal=True)}
+    struck = {(n.channel - 1, n.key, n.start): n for n in notes_of(messages, with_pedal=True)}
     order = sorted(struck)
     steps = []  # (step, place in it, event)
     for (c, key, start), after in zip(order, [*order[1:], ()]):

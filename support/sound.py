@@ -20,8 +20,9 @@ import soundfile
 
 from read_midi import MusicError, resolution, vlq
 from support import terminal
+from support.describe import PERCUSSION
 from support.music import pitch_name
-from support.notes import DRUMS, metre, notes, seconds
+from support.notes import metre, notes, seconds
 from write_midi import to_bytes
 
 try:
@@ -154,8 +155,8 @@ def piano_roll(data):
     known, in seconds. MusicError if there is nothing to see or too much.
     """
     played = playable(data)
-    pitched = [note for note in played if note.channel != DRUMS]
-    drums = [note for note in played if note.channel == DRUMS]
+    pitched = [note for note in played if note.channel != PERCUSSION]
+    drums = [note for note in played if note.channel == PERCUSSION]
     kinds = sorted({note.key for note in drums})
     end = seconds(data, [max(note.end for note in played)])[0]
     width = min(max(8, end / 5), 40)  # inches
@@ -241,9 +242,9 @@ def line_of(data, columns=100):
     words, whole = [], 4 * resolution(data['header'][12:].hex())
     for start, chord in itertools.groupby(notes(data), lambda note: note.start):
         chord = [*chord]
-        pitched = [note for note in chord if note.channel != DRUMS]
+        pitched = [note for note in chord if note.channel != PERCUSSION]
         names = [pitch_name(note.key) for note in pitched]
-        names += [drum_name(note.key) for note in chord if note.channel == DRUMS]
+        names += [drum_name(note.key) for note in chord if note.channel == PERCUSSION]
         word = '+'.join(dict.fromkeys(names))
         if pitched and whole > 0:
             part = max(pitched[0].end - start, 1) / whole
