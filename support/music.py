@@ -12,7 +12,16 @@ import itertools
 import re
 
 from read_midi import WORD, MidiError, MusicError, Setup, choose_channel, choose_track, from_bytes
-from read_midi import in_time, parse_word, parts, quarter_of, read_midi, resolution, setup_of
+from read_midi import (
+    in_ticks,
+    in_time,
+    parse_word,
+    parts,
+    quarter_of,
+    read_midi,
+    resolution,
+    setup_of,
+)
 from read_midi import sounding_together, to_words, track_numbers, with_deltas
 from support import terminal
 from support.describe import PERCUSSION
@@ -104,9 +113,8 @@ def _files(sources):
     try:
         for source in sources:
             if is_folder(source):
-                files += [
-                    _File(str(path), None, False) for path in files_in(find(source), ENDINGS)[0]
-                ]
+                paths = files_in(find(source), ENDINGS)[0]
+                files += [_File(str(path), None, False) for path in paths]
             else:
                 inside = list(documents(source, ENDINGS))
                 files += [_File(name, raw, len(inside) == 1) for name, raw in inside]
@@ -156,10 +164,8 @@ def _remarks(name, data, track, channel, is_alone):
         remarks.append(f'{name}: {reason} (byte {offset}); warnings: {len(data["warnings"])}')
     if is_alone:
         remarks += [f'  {part}' for part in found]
-        several = sum(part.track == track for part in found) > 1
-        remarks.append(
-            f'learning track {track}' + f', channel {channel}' * bool(several and channel)
-        )
+        several = channel and sum(part.track == track for part in found) > 1
+        remarks.append(f'learning track {track}' + f', channel {channel}' * bool(several))
     if channel == PERCUSSION:
         remarks.append(f'{name}: only percussion is learned')
     return remarks
@@ -194,10 +200,9 @@ def rescale(words, old, new):
     """
     if (old < 0) != (new < 0):
         raise MusicError('it counts time in SMPTE frames, others in quarters, or the reverse')
-    ticks = itertools.accumulate(parse_word(word)[0] for word in words)
     return with_deltas(
-        ((2 * tick * new + old) // (2 * old), word.split('_', 1)[1])
-        for tick, word in zip(ticks, words)
+        ((2 * tick * new + old) // (2 * old), status, body)
+        for tick, status, body in in_ticks(words)
     )
 
 
@@ -222,7 +227,7 @@ def also_transposed(words, low, high):
     piece that is cut (the rest of it is for validation) is cut in its transpositions, too.
     """
     pieces = [list(piece) for end, piece in itertools.groupby(words, EOS.__eq__) if not end]
-    steps = [step for step in range(min(low, high), max(low, high) + 1) if step]
+    steps = range(min(low, high), max(low, high) + 1)
     moved = [(piece, transpose(piece, step)) for step in steps for piece in pieces]
     copies = [copy for piece, copy in moved if copy and copy != piece]
     return [word for copy in copies for word in (EOS, *copy)] + words
@@ -237,8 +242,7 @@ def at_tempo(words, setup, bpm):
     if resolution(setup.division) < 0:
         raise MusicError('the model counts time in SMPTE frames, which no tempo changes')
     tempo = {'ff51': f'ff5103{round(60000000 / bpm):06x}'}
-    kept = (message for message in in_ticks(words) if message[1] != b'\xff')
-    kept = with_deltas((tick, f'{status.hex()}_{body.hex()}') for tick, status, body in kept)
+    kept = with_deltas(message for message in in_ticks(words) if message[1] != b'\xff')
     return kept, dataclasses.replace(setup, events={**setup.events, **tempo})
 
 
@@ -246,15 +250,6 @@ def longest_note(words):
     """Ticks (int) of the longest note that both begins and ends; 0 if there is none."""
     found = notes_of(in_ticks(words))
     return max((note.end - note.start for note in found if note.end is not None), default=0)
-
-
-def in_ticks(words):
-    """Yields (tick, status, body) of each word, as of parse_word, counted from the beginning."""
-    tick = 0
-    for word in words:
-        ticks, status, body = parse_word(word)
-        tick += ticks
-        yield tick, status, body
 
 
 def on_grid(data, track, channel, events, grid):
@@ -278,17 +273,17 @@ def on_grid(data, track, channel, events, grid):
                 messages.append((step(tick), status, chunk['body']))
     struck = {(n.channel - 1, n.key, n.start): n for n in notes_of(messages, with_pedal=True)}
     order = sorted(struck)
-    steps = []  # (step, place in it, event)
+    steps = []  # (step, place in it, status, body)
     for (c, key, start), after in zip(order, [*order[1:], ()]):
         note = struck[c, key, start]
         end = start + grid if note.end is None else max(note.end, start + 1)
         end = min(end, after[2]) if after[:2] == (c, key) else end
-        steps.append((start, 2, f'9{c:x}_{key:02x}{note.velocity & 0x70 | 8:02x}'))
-        steps.append((end, 0, f'8{c:x}_{key:02x}40'))
+        steps.append((start, 2, bytes([0x90 | c]), bytes([key, note.velocity & 0x70 | 8])))
+        steps.append((end, 0, bytes([0x80 | c]), bytes([key, 0x40])))
     for tick, status, body in in_ticks(to_words(data, track, events, channel)):
         if status[0] >> 4 > 9 and (status[0] >> 4, body[0]) != (0xB, PEDAL):
-            steps.append((step(tick), 1, f'{status.hex()}_{body.hex()}'))
-    return with_deltas((at, event) for at, _, event in sorted(steps))
+            steps.append((step(tick), 1, status, body))
+    return with_deltas((at, status, body) for at, _, status, body in sorted(steps))
 
 
 # Words to begin with

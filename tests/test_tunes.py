@@ -427,7 +427,7 @@ def test_a_note_too_long_for_a_setup(folder):
 
 def test_overlapping_notes_of_one_key_are_ended_one_by_one():
     words = ['00_90_4050', '10_90_4060', '10_80_4040', '10_80_4040', '10_90_4170']
-    found = [(n.start, n.end, n.key, n.velocity) for n in notes_of(music.in_ticks(words))]
+    found = [(n.start, n.end, n.key, n.velocity) for n in notes_of(read_midi.in_ticks(words))]
     assert found == [(0, 0x20, 64, 0x50), (0x10, 0x30, 64, 0x60), (0x40, None, 65, 0x70)]
     assert music.longest_note(words) == 0x20
 
