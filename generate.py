@@ -30,7 +30,7 @@ from support import modern_chainer  # prepares chainer's import
 import numpy
 from chainer.backends import cuda
 
-from read_midi import Setup, note_counts
+from read_midi import Setup, parts
 from support import checkpoint, music, why
 from support.start import PRIMER, start_words, unknown_word
 from support.terminal import WrongUse, number
@@ -305,7 +305,8 @@ def save_music(start, texts, setup, args):
             if args.bpm is not None:
                 words, setup = music.at_tempo(words, setup, args.bpm)
             pieces.append(to_data(words, setup, composed=True))
-    silent = [n for n, data in enumerate(pieces, 1) if not any(note_counts(data))]
+    counts = [sum(part.notes for part in parts(data)) for data in pieces]
+    silent = [n for n, count in enumerate(counts, 1) if not count]
     for n in silent:
         terminal.complain(
             'generate.py',
@@ -321,7 +322,7 @@ def save_music(start, texts, setup, args):
             if name and n not in silent:
                 with terminal.doing(f'writing --{option}'):
                     write(data, path)
-                print(f'{path}: {note_counts(data)[0]} notes', file=sys.stderr)
+                print(f'{path}: {counts[n - 1]} notes', file=sys.stderr)
     return 1 if silent else 0
 
 

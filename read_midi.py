@@ -299,10 +299,9 @@ def vlq_value(quantity):
 def parts(data):
     """The Parts (list) of a file, in the order of tracks and channels."""
     counts, programs = collections.Counter(), collections.defaultdict(dict)
-    numbers = range(len(data['tracks']))
-    for together in [[n] for n in numbers] if data['header'][9] == 2 else [numbers]:
+    for track in range(len(data['tracks'])) if data['header'][9] == 2 else ['all']:
         program = collections.Counter()  # of each channel; 0 until something else is said
-        for _, number, chunk in in_time(data, together):
+        for _, number, chunk in in_time(data, track):
             kind, channel = chunk['status'][0] >> 4, chunk['status'][0] % 16
             if kind == 0xC:
                 program[channel] = chunk['body'][0]
@@ -314,19 +313,6 @@ def parts(data):
         Part(number, names[number], channel + 1, [*programs[number, channel]], count)
         for (number, channel), count in sorted(counts.items())
     ]
-
-
-def note_counts(data):
-    """The number of notes of each track (list of int)."""
-    counts = _by_track(parts(data))
-    return [counts[number] for number in range(len(data['tracks']))]
-
-
-def _by_track(found):
-    counts = collections.Counter()
-    for part in found:
-        counts[part.track] += part.notes
-    return counts
 
 
 def track_option(text):
@@ -347,7 +333,9 @@ def choose_track(data, track=None, channel=None):
         raise MusicError(
             'its tracks are not meant to sound together (format 2): --track 0 takes one'
         )
-    counts = _by_track(_candidates(data, track, channel))
+    counts = collections.Counter()
+    for part in _candidates(data, track, channel):
+        counts[part.track] += part.notes
     return max(counts, key=counts.get) if track is None else track
 
 
@@ -386,11 +374,6 @@ def track_numbers(data, track=None):
     return [track]
 
 
-def sounding_together(data, track):
-    """The numbers of all tracks that belong to the same piece as `track` (int or 'all')."""
-    return track_numbers(data, track if data['header'][9] == 2 else None)
-
-
 def to_words(data, track, events='notes', channel=None):
     """The pseudo-words (list of str) of one track (int) or of all in the order of time ('all').
 
@@ -400,7 +383,7 @@ def to_words(data, track, events='notes', channel=None):
     is longer than a word can tell.
     """
     own, kept, last = track_numbers(data, track), [], 0
-    for tick, number, chunk in in_time(data, sounding_together(data, track)):
+    for tick, number, chunk in in_time(data, track):
         status = chunk['status'][0]
         if status >> 4 not in EVENTS[events]:
             continue
@@ -415,11 +398,12 @@ def to_words(data, track, events='notes', channel=None):
     return with_deltas(message for message in kept if message[0] <= last)
 
 
-def in_time(data, numbers):
-    """(tick, number of the track, event) of all events of some tracks, a list in order of time.
+def in_time(data, track):
+    """(tick, number of the track, event) of a piece, a list in the order of time, then of tracks.
 
-    Events of one tick stay in the order of the tracks.
+    The piece is all tracks that sound together with `track` (int or 'all').
     """
+    numbers = track_numbers(data, track if data['header'][9] == 2 else None)
     events = [(tick, n, chunk) for n in numbers for tick, chunk in timed(data['tracks'][n])]
     return sorted(events, key=lambda event: event[0])
 
@@ -528,7 +512,7 @@ def setup_of(data, track, channel=None):
     if not resolution(division):
         raise MusicError('its division is 0: no event has a time')
     own = track_numbers(data, track)
-    events = in_time(data, sounding_together(data, track))
+    events = in_time(data, track)
     end = max((tick for tick, _, chunk in events if chunk['meta'] != END_OF_TRACK), default=0)
     used = {chunk['status'][0] for _, number, chunk in events if number in own}
     channels = {channel - 1} if channel else {status % 16 for status in used if status < 0xF0}

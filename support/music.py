@@ -12,17 +12,8 @@ import itertools
 import re
 
 from read_midi import WORD, MidiError, MusicError, Setup, choose_channel, choose_track, from_bytes
-from read_midi import (
-    in_ticks,
-    in_time,
-    parse_word,
-    parts,
-    quarter_of,
-    read_midi,
-    resolution,
-    setup_of,
-)
-from read_midi import sounding_together, to_words, track_numbers, with_deltas
+from read_midi import in_ticks, in_time, parse_word, parts, quarter_of, read_midi, resolution
+from read_midi import setup_of, to_words, track_numbers, with_deltas
 from support import terminal
 from support.describe import PERCUSSION
 from support.notes import PEDAL, notes_of
@@ -266,7 +257,7 @@ def on_grid(data, track, channel, events, grid):
         return (2 * tick * grid + quarter) // (2 * quarter)
 
     own, messages = track_numbers(data, track), []
-    for tick, number, chunk in in_time(data, sounding_together(data, track)):
+    for tick, number, chunk in in_time(data, track):
         status = chunk['status']
         if status < b'\xf0' and channel in (None, status[0] % 16 + 1):
             if number in own or status[0] >> 4 == 0xB:
