@@ -39,6 +39,7 @@ from write_midi import to_data, write_midi
 
 NEAR = 10  # words that --near lists
 DEFAULT_LENGTH = {'text': 100, 'music': 500}
+DEFAULT_TEMPERATURE = {'text': 1.0, 'music': 0.7}  # docs/music.md has the figures
 ENDINGS = {  # of the files that are written
     'midi': ('.mid', '.midi'),
     'audio': ('.wav', '.flac', '.ogg', '.mp3'),
@@ -85,8 +86,8 @@ def options():
            'those of the source for most of its length); changes of tempo are left out then')
 
     option = parser.add_argument_group('how words are drawn').add_argument
-    option('--temperature', type=number(float, 0), default=1.0, metavar='T', help='below 1 '
-           'safer choices, above 1 wilder ones, 0 always the likeliest word (default: 1.0)')
+    option('--temperature', type=number(float, 0), metavar='T', help='below 1 safer choices, above '
+           '1 wilder ones, 0 always the likeliest word (default: 1.0; of music 0.7)')
     option('--top-k', type=number(int, 0), default=0, metavar='K', help='choose among the K '
            'likeliest words only; 40 against nonsense (default: 0, all)')
     option('--top-p', type=number(float, 0, 1), default=1.0, metavar='P', help='choose among '
@@ -112,6 +113,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     kind = 'music' if any(getattr(args, option) for option in MUSIC) else 'text'
     check(parser, args)
+    if args.temperature is None:
+        args.temperature = DEFAULT_TEMPERATURE[kind]
     path = checkpoint.find(args.model, args.best, kind)
     saved = checkpoint.load(path)
     refuse_sources(args, saved)
@@ -229,8 +232,9 @@ def sample(saved, length=60, seed=0):
     An empty list if its weights are too large: training finds that out by itself.
     """
     start, forbidden = encode([EOS], saved.vocabulary), ids_of(UNK, saved)
-    rng = numpy.random.RandomState(seed)
-    drawn = generate(saved.model.copy(), start, length, forbidden=forbidden, rng=rng)
+    rng, temperature = numpy.random.RandomState(seed), DEFAULT_TEMPERATURE[saved.kind]
+    model = saved.model.copy()
+    drawn = generate(model, start, length, 1, temperature, forbidden=forbidden, rng=rng)
     with contextlib.suppress(FloatingPointError):
         return [saved.vocabulary[i] for (i,) in drawn]
     return []

@@ -171,11 +171,9 @@ def _shared_setup(found, ticks):
     events = {kind: event for kind, event in found[0].setup.events.items() if kind[0] != 'c'}
     known = set()
     for file in found:
-        used = {word.split('_')[1][1] for word in file.words if '_ff_' not in word}
+        used = {'c' + word.split('_')[1][1] for word in file.words if '_ff_' not in word}
         programs = file.setup.events.items()
-        events |= {
-            kind: event for kind, event in programs if kind[1] in used - known and kind[0] == 'c'
-        }
+        events |= {kind: event for kind, event in programs if kind in used - known}
         known |= used
     return Setup(found[0].setup.division, events)
 

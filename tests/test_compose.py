@@ -255,6 +255,22 @@ def test_greedy_words_are_what_the_network_says(composer, folder):
     assert (folder / 'out.mid').read_bytes() == written(words, composer)
 
 
+def test_default_temperatures(composer, small_text, capsys):
+    def piece(*options):
+        generate.main(['--midi', 'out.mid', '--start', 'C4', '--seed', '3', *options])
+        return pathlib.Path('out.mid').read_bytes()
+
+    assert piece() == piece('--temperature', '0.7') != piece('--temperature', '1')
+    train.main(['--corpus', 'small.txt', *RUN])
+
+    def text(*options):
+        capsys.readouterr()
+        generate.main(['--start', 'cat', '--seed', '3', *options])
+        return capsys.readouterr().out
+
+    assert text() == text('--temperature', '1') != text('--temperature', '0.7')
+
+
 def test_start(composer, failed):
     generate.main(
         ['--midi', 'out.mid', '--start', '00_90_4050', '60_80_4040', 'A4', '--length', '0']
