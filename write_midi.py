@@ -37,9 +37,10 @@ def to_data(words, setup=None, composed=False):
     events = [*((0, raw) for raw in begin if _kind(raw) not in said), *events]
     chunks, last = [], 0
     for tick, raw in events:
-        body = 3 if raw[0] == 0xFF else 1  # of the setup or End of Track: its length is one byte
-        chunk = {'delta': delta_time(tick - last), 'status': raw[:1], 'body': raw[body:]}
-        chunks.append({**chunk, 'meta': raw[1:body][:1], 'length': raw[1:body][1:]})
+        size = 3 if raw[0] == 0xFF else 1  # status, meta and length: no meta event here is long
+        head, body = raw[:size], raw[size:]
+        chunk = {'delta': delta_time(tick - last), 'status': head[:1], 'meta': head[1:2]}
+        chunks.append({**chunk, 'length': head[2:], 'body': body})
         last = tick
     header = b'MThd' + bytes([0, 0, 0, 6, 0, 0, 0, 1]) + bytes.fromhex(setup.division)
     return {'header': header, 'tracks': [{'chunks': chunks}]}
