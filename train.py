@@ -72,7 +72,7 @@ TRAINING = {  # What may change.
     'dropout': 0.5,
     'gradclip': 5.0,  # As in Chainer's ptb example, for the loss summed over a window.
     'lr': None,  # That of OPTIMIZERS.
-    'lr_decay': 1.0,  # Off, as in the article.
+    'schedule': 'constant',  # The article's. What linear is good for stands in docs/training.md.
     'weight_decay': 0.0,  # Off; what it is good for stands in docs/training.md.
     'patience': 0,  # Off: the article wants a model that knows its text. best.npz is the other.
     'stepwise': False,  # A fused window gives the same numbers in less time.
@@ -87,8 +87,7 @@ OPTIMIZERS = {  # With the name of their learning rate and a good value of it.
     'sgd': (chainer.optimizers.SGD, 'lr', 1.0),  # Zaremba et al. 2014, and Chainer's ptb example.
 }
 
-AT_LEAST_0, COUNT = number(int, 0), number(int, 1)
-SIZE, SHARE = number(float, 0), number(float, 0, 1)
+AT_LEAST_0, COUNT, SIZE = number(int, 0), number(int, 1), number(float, 0)
 
 
 # fmt: off
@@ -153,7 +152,7 @@ def training_options(network, training, start):
     training('--gradclip', 'gradient clipping: largest norm; 0: none', SIZE, 'N', ['-c'])
     training('--optimizer', 'how gradients become updates of the weights', choices=OPTIMIZERS)
     training('--lr', 'learning rate (default: 0.002; of sgd 1)', SIZE, 'A')
-    training('--lr-decay', 'multiplies --lr after a worse epoch; 0.5 is usual', SHARE, 'F')
+    training('--schedule', 'linear: it falls evenly to 0', choices=('constant', 'linear'))
     training('--weight-decay', 'updates shrink weights by this share times --lr', SIZE, 'R')
     training('--patience', 'N epochs without better validation end it; 0: never', AT_LEAST_0, 'N')
     training('--stepwise', 'as in the article, word by word', action=argparse.BooleanOptionalAction)
@@ -212,12 +211,12 @@ def train(args, learned, saved, initial, folder, comm):
         checkpoint.begin(model, initial)
         parallel.choose_device(comm, model, args.gpu, args.seed)
 
-    # Setup optimizer
-    optimizer = setup_optimizer(model, args)
-
     batchsize = choose_batchsize(learned.ids, args, comm.size)
     x_streams, t_streams = streams(learned.ids, batchsize)
     windows = -(-x_streams.shape[1] // args.bproplen)  # of an epoch
+
+    # Setup optimizer
+    optimizer = setup_optimizer(model, args, windows * args.epoch)
     mine = parallel.share(comm, batchsize)  # the streams of this process
     model.initialize_state(mine.stop - mine.start)
     trained = Checkpoint(model, **learned.about())
@@ -267,14 +266,18 @@ def is_done(trained, args):
     return trained.epoch >= args.epoch or bool(args.patience and worse >= args.patience)
 
 
-def setup_optimizer(model, args):
-    """The optimizer (chainer.Optimizer) of the model, with gradient clipping and weight decay."""
+def setup_optimizer(model, args, updates):
+    """The optimizer (chainer.Optimizer) of the model, for a run of so many updates (int)."""
     kind, learning_rate, usual = OPTIMIZERS[args.optimizer]
     args.lr = usual if args.lr is None else args.lr
     optimizer = kind(args.lr)
     optimizer.setup(model)
     if args.gradclip:
         optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
+    if args.schedule == 'linear':  # optimizer.t: the updates before this one
+        optimizer.add_hook(
+            lambda o: setattr(o, learning_rate, args.lr * (1 - o.t / updates)), 'linear'
+        )
 
     # Not chainer's WeightDecay, whose gradient Adam would divide by the size of the others
     # (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101).
@@ -347,11 +350,11 @@ def evaluate(model, ids, args, comm=parallel.ALONE):
 
 
 def end_part(trained, learned, optimizer, progress, done, args, comm):
-    """Validates, lowers the learning rate, shows a sample; returns an entry (dict) of the log.
+    """Validates, shows a sample; returns an entry (dict) of the log.
 
     done: how many parts of the epoch, which is long or has only one; see progress.PART.
     """
-    before, number = trained.epoch, trained.epoch * progress.parts + done
+    number = trained.epoch * progress.parts + done
     trained.epoch = number // progress.parts
     epoch = number / progress.parts if number % progress.parts else trained.epoch
     entry = {'epoch': epoch, 'iteration': optimizer.t, **progress.end_part()}
@@ -362,10 +365,6 @@ def end_part(trained, learned, optimizer, progress, done, args, comm):
             raise FloatingPointError(f'the validation loss is {loss} after step {optimizer.t}')
         if trained.best_loss is None or loss < trained.best_loss:
             trained.best_loss, trained.best_epoch = loss, epoch
-        elif args.lr_decay < 1 and trained.best_epoch <= before < trained.epoch:
-            args.lr *= args.lr_decay
-            setattr(optimizer, OPTIMIZERS[args.optimizer][1], args.lr)
-            progress.say(f'no better validation: the learning rate is {args.lr:.3g} now')
     progress.show(entry, args.level)
     if args.sample_every and number % args.sample_every == 0:
         words = sample(trained, seed=number)

@@ -92,8 +92,8 @@ def load(args, saved, initial=None):
         # Of each part of an epoch: validation must not take longer than learning.
         learned.remarks.append(f'of {n_val:,} words for validation, the first {limit:,} are read')
         learned.validation = learned.validation[: limit + 1]
-    if learned.validation is None and (args.patience or args.lr_decay < 1):
-        learned.remarks.append('without validation --patience and --lr-decay do nothing')
+    if learned.validation is None and args.patience:
+        learned.remarks.append('without validation --patience does nothing')
     return learned
 
 

@@ -102,7 +102,7 @@ def test_samples(small_text, capsys):
 
 KINDS = {
     'text': ['--corpus', 'small.txt'],
-    'stepwise': ['--corpus', 'small.txt', '--stepwise', '--lr-decay', '0.5'],
+    'stepwise': ['--corpus', 'small.txt', '--stepwise', '--schedule', 'linear'],
     'music': ['--midi', 'track1.mid', '--transpose', '0', '0', '--track', '2'],
 }
 

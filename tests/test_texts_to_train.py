@@ -166,15 +166,6 @@ def test_a_long_epoch_is_logged_in_parts_and_resumed_like_an_unbroken_one(small_
     assert checkpoint.load('whole/best.npz').epoch == best['epoch']
 
 
-def test_the_learning_rate_decays_only_at_the_end_of_an_epoch(small_text):
-    argv = ['--corpus', 'small.txt', *TINY, '--epoch', 3, '--lr', 1e-30, '--lr-decay', 0.5]
-    with in_parts(*argv, '--dropout', 0) as process:
-        process.communicate()
-    assert len(log('result/small')) == 12
-    lr = checkpoint.load('result/small/last.npz').options['lr']
-    assert lr == pytest.approx(1e-30 * 0.5**2)
-
-
 # What stops a reading
 
 

@@ -257,6 +257,7 @@ def test_options_reach_the_loop(small_text):
         ('--val-frac', 0.2),
         ('--seed', 1),
         ('--weight-decay', 1),
+        ('--schedule', 'linear'),
     ):
         assert not numpy.array_equal(weights(option, value), usual), option
     numpy.testing.assert_array_equal(weights('--lr', 1e-30), weights('--lr', 1e-30, '--epoch', 2))
@@ -308,22 +309,34 @@ def test_the_model_is_the_articles():
 # The learning rate, patience
 
 
-def rate(out):
-    """The learning rate that a run would go on with."""
-    return checkpoint.load(f'{out}/last.npz').options['lr']
+def test_linear_schedule(small_text):
+    """Update t of n has (1 - t / n) of the learning rate and of weight decay; the first is t = 0.
 
-
-def test_the_learning_rate_decays_when_validation_gets_no_better(small_text):
-    """Of a frozen model it never does, from the second epoch on."""
-    argv = ['--corpus', 'small.txt', *FROZEN, '--lr', 0.1, '--lr-decay', 0.5]
-    assert run(train, *argv, '--epoch', 3, '--out', 'run') == 0
-    assert rate('run') == pytest.approx(0.1 * 0.5**2)
-    assert run(train, '--resume', 'run', '--epoch', 4) == 0
-    assert rate('run') == pytest.approx(0.1 * 0.5**3)
-    assert run(train, '--resume', 'run', '--epoch', 5, '--lr', 0.8) == 0
-    assert rate('run') == pytest.approx(0.4)
-    assert run(train, *argv, '--epoch', 3, '--out', 'none', '--val-frac', 0) == 0
-    assert rate('none') == 0.1
+    A run that goes on for more epochs has a larger n, so its learning rate rises once.
+    """
+    argv = ['--corpus', 'small.txt', *TINY, '--dropout', 0, '--bproplen', 1000, '--batchsize', 1]
+    argv += ['--val-frac', 0, '--gradclip', 1e9, '--optimizer', 'sgd', '--weight-decay', 100]
+    assert run(train, *argv, '--lr', 1e-30, '--epoch', 1, '--out', 'before') == 0
+    assert (
+        run(train, *argv, '--lr', 0.001, '--schedule', 'linear', '--epoch', 2, '--out', 'run') == 0
+    )
+    assert run(train, '--resume', 'run', '--epoch', 5) == 0
+    model = checkpoint.load('before/last.npz').model
+    start = {name: param.array.copy() for name, param in model.namedparams()}
+    ids = numpy.array(ids_of('before/last.npz', small_text.read_text()), 'i')
+    for share in (1, 1 / 2, 3 / 5, 2 / 5, 1 / 5):  # an epoch is one window
+        model.cleargrads()
+        model.initialize_state(1)
+        losses = [model.forward(x, t, 0)[0] for x, t in zip(ids[:-1, None], ids[1:, None])]
+        sum(losses).backward()
+        for param in model.params():
+            moved = param.array.astype('d') - 0.001 * share * param.grad
+            param.array[...] = moved * (1 - 0.001 * share * 100)
+    after = arrays('run/last.npz')
+    for name, param in model.namedparams():
+        assert abs(param.array - start[name]).max() > 1e-3, name
+        found = after['model' + name]
+        numpy.testing.assert_allclose(found, param.array, rtol=1e-3, atol=2e-5, err_msg=name)
 
 
 @pytest.mark.parametrize('optimizer', train.OPTIMIZERS)
@@ -339,19 +352,6 @@ def test_a_resumed_run_takes_the_learning_rate_that_is_given(small_text, optimiz
     numpy.testing.assert_array_equal(ends[0], ends[1])
     assert not numpy.array_equal(ends[1], ends[2])
     numpy.testing.assert_array_equal(ends[3], arrays('run/last.npz')['model/l1_x/W'])
-
-
-def test_a_decayed_learning_rate_goes_on(small_text):
-    """A resumed run ends where the unbroken one does, after the rate has decayed in both parts."""
-    argv = ['--corpus', 'small.txt', *TINY, '--lr', 0.5, '--lr-decay', 0.5]
-    assert run(train, *argv, '--epoch', 8, '--out', 'whole') == 0
-    assert run(train, *argv, '--epoch', 5, '--out', 'parts') == 0
-    assert 0 < (before := rate('parts')) < 0.5
-    assert run(train, '--resume', 'parts', '--epoch', 8) == 0
-    assert rate('whole') < before
-    assert (
-        pathlib.Path('parts/last.npz').read_bytes() == pathlib.Path('whole/last.npz').read_bytes()
-    )
 
 
 def test_patience(small_text, capsys):
@@ -371,9 +371,9 @@ def test_patience(small_text, capsys):
     assert 'under result/small/last.npz' in out and 'under result/small/best.npz' in out
 
 
-@pytest.mark.parametrize('option', ['--patience=1', '--lr-decay=0.5'])
-def test_without_validation(small_text, option, capsys):
-    assert run(train, '--corpus', 'small.txt', *TINY, '--val-frac', '0', option) == 0
+def test_without_validation(small_text, capsys):
+    argv = ['--corpus', 'small.txt', *TINY, '--val-frac', '0', '--patience', 1]
+    assert run(train, *argv) == 0
     assert 'without validation' in ''.join(capsys.readouterr())
     assert not (SMALL / 'best.npz').exists()
     assert len(entries(SMALL)) == 2 and 'val_perplexity' not in entries(SMALL)[-1]
@@ -517,7 +517,6 @@ def test_small_texts(folder, capsys):
         (['--layer', '0'], '0 is not from 1 to 99'),
         (['--cell', 'tree'], "invalid choice: 'tree'"),
         (['--optimizer', 'x'], "invalid choice: 'x'"),
-        (['--lr-decay', '2'], '2 is not from 0 to 1'),
         (['--weight-decay', '-1'], '-1 is not 0 or more'),
         (['--seed', '-1'], '-1 is not from 0 to'),
         (['--corpora', 'x'], 'unrecognized arguments: --corpora'),
