@@ -12,7 +12,6 @@
 The text goes to stdout; which model wrote it, and the seed, to stderr.
 """
 
-import argparse
 import contextlib
 import functools
 import itertools
@@ -31,7 +30,7 @@ from support import modern_chainer  # prepares chainer's import
 import numpy
 from chainer.backends import cuda
 
-from read_midi import Setup, note_counts
+from read_midi import Setup, parts
 from support import checkpoint, music, why
 from support.start import PRIMER, start_words, unknown_word
 from support.terminal import WrongUse, number
@@ -40,6 +39,7 @@ from write_midi import to_data, write_midi
 
 NEAR = 10  # words that --near lists
 DEFAULT_LENGTH = {'text': 100, 'music': 500}
+DEFAULT_TEMPERATURE = {'text': 1.0, 'music': 0.7}  # docs/music.md has the figures
 # Of texts: to a judge nearly as likely as real sentences, docs/training.md, "What was measured".
 DEFAULT_TOP_P = {'text': 0.95, 'music': 1.0}
 ENDINGS = {  # of the files that are written
@@ -55,7 +55,7 @@ MUSIC = ('midi', 'audio', 'wav', 'plot')  # those that are composed
 # fmt: off
 def options():
     """The argparse.ArgumentParser of this program."""
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog='generate.py',
         description='Writes a text or music with a model that train.py has trained.')
     option = parser.add_argument_group('what is written').add_argument
@@ -88,8 +88,8 @@ def options():
            'those of the source for most of its length); changes of tempo are left out then')
 
     option = parser.add_argument_group('how words are drawn').add_argument
-    option('--temperature', type=number(float, 0), default=1.0, metavar='T', help='below 1 '
-           'safer choices, above 1 wilder ones, 0 always the likeliest word (default: 1.0)')
+    option('--temperature', type=number(float, 0), metavar='T', help='below 1 safer choices, above '
+           '1 wilder ones, 0 always the likeliest word (default: 1.0; of music 0.7)')
     option('--top-k', type=number(int, 0), default=0, metavar='K', help='choose among the K '
            'likeliest words only; 40 against nonsense (default: 0, all)')
     option('--top-p', type=number(float, 0, 1), metavar='P', help='choose among the likeliest '
@@ -114,8 +114,10 @@ def main(argv=None):
     parser = options()
     args = parser.parse_args(argv)
     kind = 'music' if any(getattr(args, option) for option in MUSIC) else 'text'
-    check(parser, args, kind)
+    check(parser, args)
     args.top_p = DEFAULT_TOP_P[kind] if args.top_p is None else args.top_p
+    if args.temperature is None:
+        args.temperature = DEFAULT_TEMPERATURE[kind]
     path = checkpoint.find(args.model, args.best, kind)
     saved = checkpoint.load(path)
     refuse_sources(args, saved)
@@ -140,7 +142,8 @@ def main(argv=None):
         raise unknown_word(args.stop, vocabulary)
     seed = int.from_bytes(os.urandom(4), 'little') if args.seed is None else args.seed
     print(f'{path}: epoch {saved.epoch}; --seed {seed}', file=sys.stderr)
-    modern_chainer.use_device(saved.model, args.gpu)
+    with terminal.doing('preparing the network'):
+        modern_chainer.use_device(saved.model, args.gpu)
 
     drawn = generate(
         saved.model,
@@ -156,7 +159,9 @@ def main(argv=None):
     if args.num == 1:
         texts = [(vocabulary[i] for (i,) in drawn)]  # written as it is drawn
     else:
-        texts = [[vocabulary[i] for i in ids] for ids in numpy.reshape([*drawn], (-1, args.num)).T]
+        with terminal.doing('drawing words'):
+            ids = numpy.reshape([*drawn], (-1, args.num)).T
+        texts = [[vocabulary[i] for i in row] for row in ids]
     if args.why:
         end = EOS if kind == 'music' else None
         texts = [[*up_to(up_to(text, args.stop), end)] for text in texts]
@@ -233,8 +238,9 @@ def sample(saved, length=60, seed=0):
     An empty list if its weights are too large: training finds that out by itself.
     """
     start, forbidden = encode([EOS], saved.vocabulary), ids_of(UNK, saved)
-    rng, top_p = numpy.random.RandomState(seed), DEFAULT_TOP_P[saved.kind]
-    drawn = generate(saved.model.copy(), start, length, 1, 1, 0, top_p, forbidden, rng)
+    rng, model = numpy.random.RandomState(seed), saved.model.copy()
+    temperature, top_p = DEFAULT_TEMPERATURE[saved.kind], DEFAULT_TOP_P[saved.kind]
+    drawn = generate(model, start, length, 1, temperature, 0, top_p, forbidden, rng)
     with contextlib.suppress(FloatingPointError):
         return [saved.vocabulary[i] for (i,) in drawn]
     return []
@@ -285,7 +291,7 @@ def save_text(start, texts, tokenizer, args):
         )
     )
     if args.out:
-        with terminal.replacing(args.out) as file:
+        with terminal.doing('writing'), terminal.replacing(args.out) as file:
             file.writelines(piece.encode() for piece in pieces)
     else:
         for piece in pieces:
@@ -299,16 +305,18 @@ def save_music(start, texts, setup, args):
     A piece ends at its first EOS. Returns the exit code: 1 if there is a piece without a note,
     which is left out.
     """
-    from support import sound  # late: matplotlib takes 0.4 s, and a text need not wait for it
-
     setup, pieces = Setup.from_dict(setup), []
-    for text in texts:
-        words = itertools.takewhile(lambda word: word != EOS, up_to(text, args.stop))
-        words = [*start, *words]
-        if args.bpm is not None:
-            words, setup = music.at_tempo(words, setup, args.bpm)
-        pieces.append(to_data(words, setup, composed=True))
-    silent = [n for n, data in enumerate(pieces, 1) if not any(note_counts(data))]
+    with terminal.doing('composing'):
+        from support import sound  # late: matplotlib takes 0.4 s, and a text need not wait for it
+
+        for text in texts:
+            words = itertools.takewhile(lambda word: word != EOS, up_to(text, args.stop))
+            words = [*start, *words]
+            if args.bpm is not None:
+                words, setup = music.at_tempo(words, setup, args.bpm)
+            pieces.append(to_data(words, setup, composed=True))
+    counts = [sum(part.notes for part in parts(data)) for data in pieces]
+    silent = [n for n, count in enumerate(counts, 1) if not count]
     for n in silent:
         terminal.complain(
             'generate.py',
@@ -322,8 +330,9 @@ def save_music(start, texts, setup, args):
         name = getattr(args, option)
         for n, (data, path) in enumerate(zip(pieces, numbered(name, len(pieces))), 1):
             if name and n not in silent:
-                write(data, path)
-                print(f'{path}: {note_counts(data)[0]} notes', file=sys.stderr)
+                with terminal.doing(f'writing --{option}'):
+                    write(data, path)
+                print(f'{path}: {counts[n - 1]} notes', file=sys.stderr)
     return 1 if silent else 0
 
 
@@ -337,7 +346,8 @@ def save_why(saved, read, shown, texts, args):
     explained = [
         why.explain(saved, step, unseen, [*shown, *text], given, args.wakati) for text in texts
     ]
-    usual = {'temperature': 1, 'top_k': 0, 'top_p': DEFAULT_TOP_P[saved.kind]}
+    temperature, top_p = DEFAULT_TEMPERATURE[saved.kind], DEFAULT_TOP_P[saved.kind]
+    usual = {'temperature': temperature, 'top_k': 0, 'top_p': top_p}
     drawn_with = ' '.join(
         f'--{name.replace("_", "-")} {getattr(args, name):g}'
         for name, value in usual.items()
@@ -379,7 +389,7 @@ def file_id(path):
     return stat.st_dev, stat.st_ino
 
 
-def check(parser, args, kind):
+def check(parser, args):
     """Refuses options that do not go together."""
     outputs = {option: getattr(args, option) for option in MUSIC}
     outputs = {option: name for option, name in outputs.items() if name is not None}

@@ -22,8 +22,8 @@ velocity 40. All numbers in it are hexadecimal. A change of tempo is 00_ff_51030
 microseconds of a quarter behind 5103.
 """
 
-import argparse
 import collections
+import contextlib
 import dataclasses
 import re
 import sys
@@ -95,7 +95,8 @@ def read_midi(path, strict=False):
         with terminal.opened(path) as file:
             raw = file.read()
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        raise MidiError(path, None, getattr(error, 'strerror', None) or error) from None
+        near = terminal.files_like(path) if isinstance(error, FileNotFoundError) else ''
+        raise MidiError(path, None, f'{getattr(error, "strerror", None) or error}{near}') from None
     return from_bytes(raw, path, strict)
 
 
@@ -106,35 +107,33 @@ def from_bytes(raw, path='MIDI', strict=False):
     """
     warnings = []
 
-    def warn(track, offset, reason):
-        if strict:
+    def warn(track, offset, reason, is_fatal=strict):
+        if is_fatal:
             raise MidiError(path, offset, reason)
         warnings.append((track, offset, reason))
 
     begin, end = _unwrap(raw)
-    data = _read_header(raw, begin, end, path, warn)
+    data = _read_header(raw, begin, end, warn)
     tracks = data['tracks']
     at = begin + 14 + len(data['header_extra'])
     while end - at >= 8:
         kind, length = raw[at : at + 4], int.from_bytes(raw[at + 4 : at + 8], 'big')
-        body = at + 8
-        after = body + length
+        body, after = at + 8, at + 8 + length
         if kind == b'MTrk':
-            if after > end:
-                reason = f'the file ends {after - end} bytes before this track does'
+            missing, after = max(after - end, 0), min(after, end)
+            if missing:
+                reason = f'the file ends {missing} bytes before this track does'
                 warn(len(tracks), at + 4, reason)
-            tracks.append(_read_track(raw, at, min(after, end), len(tracks), path, warn))
-            tracks[-1]['missing'] = max(after - end, 0)
-            after = min(after, end)
-        elif kind.isascii() and kind.decode().isprintable() and after <= end:
+            track = _read_track(raw[body:after], body, len(tracks), warn)
+            tracks.append({'header': raw[at:body], **track, 'missing': missing})
+        else:
+            if after > end or not (kind.isascii() and kind.decode().isprintable()):
+                body, after = at, raw.find(b'MTrk', at, end)
+                if after < 0:
+                    break
+                warn(len(tracks), at, f'{after - at} stray bytes before the next track')
             alien = {'track': len(tracks), 'header': raw[at:body], 'body': raw[body:after]}
             data['alien'].append(alien)
-        else:
-            after = raw.find(b'MTrk', at, end)
-            if after < 0:
-                break
-            warn(len(tracks), at, f'{after - at} stray bytes before the next track')
-            data['alien'].append({'track': len(tracks), 'header': b'', 'body': raw[at:after]})
         at = after
 
     data['rest'] = raw[at:end]
@@ -163,13 +162,13 @@ def _unwrap(raw):
     return 0, len(raw)
 
 
-def _read_header(raw, begin, end, path, warn):
+def _read_header(raw, begin, end, warn):
     """The dict that `read_midi` returns, with the header and no track yet."""
     header = raw[begin : begin + 14]
     if header[:4] != b'MThd':
-        raise MidiError(path, begin, 'not a Standard MIDI File: no MThd')
+        warn(None, begin, 'not a Standard MIDI File: no MThd', is_fatal=True)
     if end - begin < 14:
-        raise MidiError(path, end, 'the file ends inside MThd')
+        warn(None, end, 'the file ends inside MThd', is_fatal=True)
     length = int.from_bytes(header[4:8], 'big')
     if length < 6:
         warn(None, begin + 4, f'MThd of {length} bytes instead of 6')
@@ -177,35 +176,31 @@ def _read_header(raw, begin, end, path, warn):
     return {'header': header, 'header_extra': extra, 'tracks': [], 'alien': []}
 
 
-def _read_track(raw, at, end, number, path, warn):
-    """The track whose header stands at `at` and whose events end before `end`."""
-    track = raw[at + 8 : end]
+def _read_track(track, begin, number, warn):
+    """The events of a track (bytes after its header, from byte `begin` of the file), and the rest.
 
-    def warn_at(i, reason):
-        warn(number, at + 8 + i, reason)
+    A dict of its 'chunks' and 'rest'.
+    """
 
-    def fail_at(i, reason):
-        raise MidiError(path, at + 8 + i, reason)
+    def warn_at(i, reason, **more):
+        warn(number, begin + i, reason, **more)
 
-    chunks, i = _read_events(track, warn_at, fail_at)
+    chunks, i = _read_events(track, warn_at)
     if chunks and chunks[-1]['meta'] == END_OF_TRACK:
         if i < len(track):
             warn_at(i, f'{len(track) - i} bytes after End of Track')
-    elif i < len(track):
-        warn_at(i, 'the track ends inside this event')
     else:
-        warn_at(i, 'no End of Track')
-    return {'header': raw[at : at + 8], 'chunks': chunks, 'rest': track[i:]}
+        warn_at(i, 'the track ends inside this event' if i < len(track) else 'no End of Track')
+    return {'chunks': chunks, 'rest': track[i:]}
 
 
-def _read_events(track, warn_at, fail_at):
+def _read_events(track, warn_at):
     """(list of events, index behind the last whole one) of the bytes of a track.
 
     Channel messages are read here and not in a function of their own, which would be called
     a million times.
     """
-    size = len(track)
-    chunks = []
+    size, chunks = len(track), []
     append = chunks.append
     status, data_bytes = None, 0  # in force, and how many follow it
     cancelled = True  # a meta event or sysex stood in between
@@ -217,14 +212,14 @@ def _read_events(track, warn_at, fail_at):
                 i += 1
             i += 1
             if i - first > 4:
-                fail_at(first, 'a delta time of more than 4 bytes')
+                warn_at(first, 'a delta time of more than 4 bytes', is_fatal=True)
             delta = track[first:i]
             byte = track[i]
             if byte >= 0xF0:
                 cancelled = True
-                event, i = _read_system_event(track, i, delta, warn_at, fail_at)
+                event, i = _read_system_event(track, i, delta, warn_at)
                 if i > size:
-                    return chunks, first
+                    break
                 append(event)
                 if event['meta'] == END_OF_TRACK:
                     return chunks, i
@@ -235,34 +230,29 @@ def _read_events(track, warn_at, fail_at):
                 i += 1
             elif cancelled:
                 if status is None:
-                    fail_at(i, f'byte {byte:02x} is no status byte, and none is in force')
+                    reason = f'byte {byte:02x} is no status byte, and none is in force'
+                    warn_at(i, reason, is_fatal=True)
                 warn_at(i, 'running status after a meta or system event')
                 cancelled = False
             body = track[i : i + data_bytes]
             i += data_bytes
             if i > size:
-                return chunks, first
+                break
             if not body.isascii():  # some byte is over 127
-                fail_at(i - data_bytes, f'data bytes {body.hex()}: over 7f')
-            append(
-                {
-                    'delta': delta,
-                    'status': status,
-                    'meta': b'',
-                    'length': b'',
-                    'body': body,
-                    'running': running,
-                }
-            )
+                warn_at(i - data_bytes, f'data bytes {body.hex()}: over 7f', is_fatal=True)
+            event = {'delta': delta, 'status': status, 'meta': b'', 'length': b'', 'body': body}
+            event['running'] = running
+            append(event)
+        else:
+            return chunks, i
     except IndexError:  # at the end of the bytes, in a delta time or a length
-        return chunks, first
-    return chunks, i
+        pass
+    return chunks, first
 
 
-def _read_system_event(track, i, delta, warn_at, fail_at):
+def _read_system_event(track, i, delta, warn_at):
     """(event, index behind it) of the meta event, sysex or system message at i; IndexError."""
-    status, meta, length = track[i : i + 1], b'', b''
-    kind = track[i]
+    kind, status, meta, length = track[i], track[i : i + 1], b'', b''
     i += 1
     if kind in (0xFF, 0xF0, 0xF7):
         if kind == 0xFF:
@@ -274,16 +264,15 @@ def _read_system_event(track, i, delta, warn_at, fail_at):
         i += 1
         length = track[start:i]
         if len(length) > 4:
-            fail_at(start, 'a length of more than 4 bytes')
+            warn_at(start, 'a length of more than 4 bytes', is_fatal=True)
         end = i + vlq_value(length)
     else:
         warn_at(i - 1, f'system message {kind:02x} must not stand in a file')
         end = i + SYSTEM_DATA_BYTES.get(kind, 0)
         if not track[i:end].isascii():
-            fail_at(i, f'data bytes {track[i:end].hex()}: over 7f')
-    event = {'delta': delta, 'status': status, 'meta': meta}
-    event.update(length=length, body=track[i:end], running=False)
-    return event, end
+            warn_at(i, f'data bytes {track[i:end].hex()}: over 7f', is_fatal=True)
+    event = {'delta': delta, 'status': status, 'meta': meta, 'length': length}
+    return {**event, 'body': track[i:end], 'running': False}, end
 
 
 def vlq(value):
@@ -310,10 +299,9 @@ def vlq_value(quantity):
 def parts(data):
     """The Parts (list) of a file, in the order of tracks and channels."""
     counts, programs = collections.Counter(), collections.defaultdict(dict)
-    numbers = range(len(data['tracks']))
-    for together in [[n] for n in numbers] if data['header'][9] == 2 else [numbers]:
+    for track in range(len(data['tracks'])) if data['header'][9] == 2 else ['all']:
         program = collections.Counter()  # of each channel; 0 until something else is said
-        for _, number, chunk in in_time(data, together):
+        for _, number, chunk in in_time(data, track):
             kind, channel = chunk['status'][0] >> 4, chunk['status'][0] % 16
             if kind == 0xC:
                 program[channel] = chunk['body'][0]
@@ -325,14 +313,6 @@ def parts(data):
         Part(number, names[number], channel + 1, [*programs[number, channel]], count)
         for (number, channel), count in sorted(counts.items())
     ]
-
-
-def note_counts(data):
-    """The number of notes of each track (list of int)."""
-    counts = collections.Counter()
-    for part in parts(data):
-        counts[part.track] += part.notes
-    return [counts[number] for number in range(len(data['tracks']))]
 
 
 def track_option(text):
@@ -350,14 +330,13 @@ def choose_track(data, track=None, channel=None):
     MusicError if there is no such track or no note in it.
     """
     if track == 'all' and data['header'][9] == 2:
-        raise MusicError('its tracks are not meant to sound together (format 2): choose one')
-    found = _candidates(data, track, channel)
-    if track is not None:
-        return track
+        raise MusicError(
+            'its tracks are not meant to sound together (format 2): --track 0 takes one'
+        )
     counts = collections.Counter()
-    for part in found:
+    for part in _candidates(data, track, channel):
         counts[part.track] += part.notes
-    return max(counts, key=counts.get)
+    return max(counts, key=counts.get) if track is None else track
 
 
 def choose_channel(data, track, channel=None):
@@ -367,9 +346,7 @@ def choose_channel(data, track, channel=None):
     and no channel is chosen. MusicError if there is no such note.
     """
     found = _candidates(data, track, channel)
-    if track == 'all':
-        return channel
-    return max(found, key=lambda part: part.notes).channel
+    return channel if track == 'all' else max(found, key=lambda part: part.notes).channel
 
 
 def _candidates(data, track, channel):
@@ -378,9 +355,9 @@ def _candidates(data, track, channel):
     found = [part for part in parts(data) if part.track in numbers]
     found = [part for part in found if channel in (None, part.channel)]
     if not found:
-        where = '' if track in (None, 'all') else f' track {track}'
-        where += f'{"," * bool(where)} channel {channel}' if channel else ''
-        raise MusicError(f'no notes in{where or " it"}')
+        where = [] if track in (None, 'all') else [f'track {track}']
+        where += [f'channel {channel}'] if channel else []
+        raise MusicError(f'no notes in {", ".join(where) or "it"}')
     return [part for part in found if part.channel != PERCUSSION] or found
 
 
@@ -397,11 +374,6 @@ def track_numbers(data, track=None):
     return [track]
 
 
-def sounding_together(data, track):
-    """The numbers of all tracks that belong to the same piece as `track` (int or 'all')."""
-    return track_numbers(data, track if data['header'][9] == 2 else None)
-
-
 def to_words(data, track, events='notes', channel=None):
     """The pseudo-words (list of str) of one track (int) or of all in the order of time ('all').
 
@@ -411,26 +383,27 @@ def to_words(data, track, events='notes', channel=None):
     is longer than a word can tell.
     """
     own, kept, last = track_numbers(data, track), [], 0
-    for tick, number, chunk in in_time(data, sounding_together(data, track)):
+    for tick, number, chunk in in_time(data, track):
         status = chunk['status'][0]
         if status >> 4 not in EVENTS[events]:
             continue
         event = _setup_event(chunk) if chunk['meta'] == b'\x51' else ''
         if SETUP_EVENT.fullmatch(event):
-            kept.append((tick, f'ff_{event[2:]}'))
+            kept.append((tick, chunk['status'], bytes.fromhex(event[2:])))
         elif status < 0xF0 and number in own and channel in (None, status % 16 + 1):
-            kept.append((tick, f'{status:02x}_{chunk["body"].hex()}'))
+            kept.append((tick, chunk['status'], chunk['body']))
         else:
             continue
         last = tick if number in own else last
-    return with_deltas(pair for pair in kept if pair[0] <= last)
+    return with_deltas(message for message in kept if message[0] <= last)
 
 
-def in_time(data, numbers):
-    """(tick, number of the track, event) of all events of some tracks, a list in order of time.
+def in_time(data, track):
+    """(tick, number of the track, event) of a piece, a list in the order of time, then of tracks.
 
-    Events of one tick stay in the order of the tracks.
+    The piece is all tracks that sound together with `track` (int or 'all').
     """
+    numbers = track_numbers(data, track if data['header'][9] == 2 else None)
     events = [(tick, n, chunk) for n in numbers for tick, chunk in timed(data['tracks'][n])]
     return sorted(events, key=lambda event: event[0])
 
@@ -443,17 +416,32 @@ def timed(track):
         yield tick, chunk
 
 
-def with_deltas(events):
-    """The words (list of str) of (tick, 'status_data') pairs in the order of time; MusicError."""
+def with_deltas(messages):
+    """The words (list of str) of messages, (tick, status, body) in the order of time; MusicError.
+
+    `in_ticks` is the reverse.
+    """
     words, last = [], 0
-    for tick, event in events:
-        try:
-            words.append(f'{vlq(tick - last).hex()}_{event}')
-        except ValueError:
-            rest = f'a rest of {tick - last} ticks'
-            raise MusicError(f'{rest} is longer than a MIDI file can hold') from None
+    for tick, status, body in messages:
+        words.append(f'{delta_time(tick - last).hex()}_{status.hex()}_{body.hex()}')
         last = tick
     return words
+
+
+def in_ticks(words):
+    """Yields (tick, status, body) of each word: int, from the beginning, one byte, data bytes."""
+    tick = 0
+    for word in words:
+        ticks, status, body = parse_word(word)
+        tick += ticks
+        yield tick, status, body
+
+
+def delta_time(ticks):
+    """The shortest delta time (bytes) of ticks (int); MusicError if no file can hold it."""
+    if ticks >= 1 << 28:
+        raise MusicError(f'a rest of {ticks} ticks is longer than a MIDI file can hold')
+    return vlq(ticks)
 
 
 def parse_word(word):
@@ -488,19 +476,13 @@ class Setup:
     @classmethod
     def from_dict(cls, fields):
         """The Setup that `asdict` made a dict of; MusicError if it cannot be one: a stranger's."""
-        try:
+        with contextlib.suppress(AttributeError, TypeError):
             setup = cls(**fields)
             longest = 1 if setup.longest is None else setup.longest
-            if (
-                re.fullmatch('[0-9a-f]{4}', setup.division)
-                and resolution(setup.division)
-                and all(map(SETUP_EVENT.fullmatch, setup.events.values()))
-                and type(longest) is int
-                and 0 < longest < 1 << 28
-            ):
+            known = re.fullmatch('[0-9a-f]{4}', setup.division) and resolution(setup.division)
+            known = known and all(map(SETUP_EVENT.fullmatch, setup.events.values()))
+            if known and type(longest) is int and 0 < longest < 1 << 28:
                 return setup
-        except (AttributeError, TypeError):
-            pass
         raise MusicError(f'impossible division, tempo, time signature or program: {fields}')
 
 
@@ -530,7 +512,7 @@ def setup_of(data, track, channel=None):
     if not resolution(division):
         raise MusicError('its division is 0: no event has a time')
     own = track_numbers(data, track)
-    events = in_time(data, sounding_together(data, track))
+    events = in_time(data, track)
     end = max((tick for tick, _, chunk in events if chunk['meta'] != END_OF_TRACK), default=0)
     used = {chunk['status'][0] for _, number, chunk in events if number in own}
     channels = {channel - 1} if channel else {status % 16 for status in used if status < 0xF0}
@@ -594,7 +576,7 @@ def print_table(data, track=None, channel=None):
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     # fmt: off
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog='read_midi.py', description='Shows what is in a MIDI file.')
     add = parser.add_argument
     add('file', help='a Standard MIDI File')

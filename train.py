@@ -1,7 +1,7 @@
 """Trains the article's network on a text, or on music.
 
     python train.py --corpus holmes.txt
-    python train.py --corpus https://www.aozora.gr.jp/cards/000009/files/55881_ruby_50043.zip
+    python train.py --gpu 0 --corpus holmes.txt
     python train.py --midi track1.mid
     python train.py --init-from result/holmes --corpus other.txt
     mpiexec -n 4 python train.py --mpi --corpus holmes.txt
@@ -72,7 +72,7 @@ TRAINING = {  # What may change.
     'dropout': 0.5,
     'gradclip': 5.0,  # As in Chainer's ptb example, for the loss summed over a window.
     'lr': None,  # That of OPTIMIZERS.
-    'lr_decay': 1.0,  # Off, as in the article.
+    'schedule': 'constant',  # The article's. What linear is good for stands in docs/training.md.
     'weight_decay': 0.0,  # Off; what it is good for stands in docs/training.md.
     'patience': 0,  # Off: the article wants a model that knows its text. best.npz is the other.
     'stepwise': False,  # A fused window gives the same numbers in less time.
@@ -87,14 +87,13 @@ OPTIMIZERS = {  # With the name of their learning rate and a good value of it.
     'sgd': (chainer.optimizers.SGD, 'lr', 1.0),  # Zaremba et al. 2014, and Chainer's ptb example.
 }
 
-AT_LEAST_0, COUNT = number(int, 0), number(int, 1)
-SIZE, SHARE = number(float, 0), number(float, 0, 1)
+AT_LEAST_0, COUNT, SIZE = number(int, 0), number(int, 1), number(float, 0)
 
 
 # fmt: off
 def options():
     """The argparse.ArgumentParser. What is not on the command line is not in its result."""
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog='train.py', description="Trains the article's network on a text or on music.",
         epilog='A run that goes on (--resume) keeps its options, except those given anew.',
         argument_default=argparse.SUPPRESS)
@@ -153,7 +152,7 @@ def training_options(network, training, start):
     training('--gradclip', 'gradient clipping: largest norm; 0: none', SIZE, 'N', ['-c'])
     training('--optimizer', 'how gradients become updates of the weights', choices=OPTIMIZERS)
     training('--lr', 'learning rate (default: 0.002; of sgd 1)', SIZE, 'A')
-    training('--lr-decay', 'multiplies --lr after a worse epoch; 0.5 is usual', SHARE, 'F')
+    training('--schedule', 'linear: it falls evenly to 0', choices=('constant', 'linear'))
     training('--weight-decay', 'updates shrink weights by this share times --lr', SIZE, 'R')
     training('--patience', 'N epochs without better validation end it; 0: never', AT_LEAST_0, 'N')
     training('--stepwise', 'as in the article, word by word', action=argparse.BooleanOptionalAction)
@@ -206,16 +205,18 @@ def train(args, learned, saved, initial, folder, comm):
     """
     # Init model
     numpy.random.seed(args.seed)
-    model = saved.model if saved else RNN(len(learned.vocabulary), args.unit, args.layer, args.cell)
-    checkpoint.begin(model, initial)
-    parallel.choose_device(comm, model, args.gpu, args.seed)
-
-    # Setup optimizer
-    optimizer = setup_optimizer(model, args)
+    with terminal.doing('making the network'):
+        size = len(learned.vocabulary), args.unit, args.layer, args.cell
+        model = saved.model if saved else RNN(*size)
+        checkpoint.begin(model, initial)
+        parallel.choose_device(comm, model, args.gpu, args.seed)
 
     batchsize = choose_batchsize(learned.ids, args, comm.size)
     x_streams, t_streams = streams(learned.ids, batchsize)
     windows = -(-x_streams.shape[1] // args.bproplen)  # of an epoch
+
+    # Setup optimizer
+    optimizer = setup_optimizer(model, args, windows * args.epoch)
     mine = parallel.share(comm, batchsize)  # the streams of this process
     model.initialize_state(mine.stop - mine.start)
     trained = Checkpoint(model, **learned.about())
@@ -252,8 +253,8 @@ def train(args, learned, saved, initial, folder, comm):
             entry = done and end_part(trained, learned, optimizer, progress, done, args, comm)
             if entry or stopped or is_due:
                 trained.options = {name: getattr(args, name) for name in (*RUN, *TRAINING)}
-                folder.save(trained, optimizer, progress.sums, entry, comm)
-                progress.saved()
+                with progress.saving():
+                    folder.save(trained, optimizer, progress.sums, entry, comm)
     if not stopped:
         print(f'epoch {trained.epoch} of {args.epoch} done; the run is in {args.out}')
     return stopped
@@ -265,14 +266,18 @@ def is_done(trained, args):
     return trained.epoch >= args.epoch or bool(args.patience and worse >= args.patience)
 
 
-def setup_optimizer(model, args):
-    """The optimizer (chainer.Optimizer) of the model, with gradient clipping and weight decay."""
+def setup_optimizer(model, args, updates):
+    """The optimizer (chainer.Optimizer) of the model, for a run of so many updates (int)."""
     kind, learning_rate, usual = OPTIMIZERS[args.optimizer]
     args.lr = usual if args.lr is None else args.lr
     optimizer = kind(args.lr)
     optimizer.setup(model)
     if args.gradclip:
         optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
+    if args.schedule == 'linear':  # optimizer.t: the updates before this one
+        optimizer.add_hook(
+            lambda o: setattr(o, learning_rate, args.lr * (1 - o.t / updates)), 'linear'
+        )
 
     # Not chainer's WeightDecay, whose gradient Adam would divide by the size of the others
     # (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101).
@@ -290,17 +295,14 @@ def choose_batchsize(ids, args, processes=1):
     batchsize = min(args.batchsize, max(1, (len(ids) - 1) // args.bproplen))
     batchsize -= batchsize % processes
     if not batchsize:
-        raise CorpusError(f'the text is too short for {processes} processes')
+        raise CorpusError(f'the text is too short for {processes} processes; start fewer')
     return batchsize
 
 
 def streams(ids, batchsize):
-    """Cuts ids (N,) into parallel streams: x and t, two (B, L) views; t is the word after each x.
-
-    The last words, fewer than there are streams, are left out.
-    """
+    """Cuts ids (N,) into parallel streams: x and t, (B, L) views; t is the word after each x."""
     length = (len(ids) - 1) // batchsize
-    size = batchsize * length
+    size = batchsize * length  # the last words, fewer than there are streams, are left out
     return ids[:size].reshape(batchsize, length), ids[1 : size + 1].reshape(batchsize, length)
 
 
@@ -325,11 +327,12 @@ def stepwise(model, x, t, dropout_ratio):
     return accum_loss, accum_accuracy
 
 
+@terminal.doing('evaluating')
 def evaluate(model, ids, args, comm=parallel.ALONE):
     """Reads ids (N,) in parallel streams: (loss in nats per word, accuracy, number of words).
 
-    It begins with a fresh state; the model keeps its own. No dropout. Words that fill no stream,
-    fewer than there are streams, are left out. All processes of comm get the same numbers.
+    It begins with a fresh state; the model keeps its own. No dropout. Words that fill no stream
+    are left out. All processes of comm get the same numbers.
     """
     reader = model.copy()
     x_streams, t_streams = streams(ids, choose_batchsize(ids, args))
@@ -347,11 +350,11 @@ def evaluate(model, ids, args, comm=parallel.ALONE):
 
 
 def end_part(trained, learned, optimizer, progress, done, args, comm):
-    """Validates, lowers the learning rate, shows a sample; returns an entry (dict) of the log.
+    """Validates, shows a sample; returns an entry (dict) of the log.
 
     done: how many parts of the epoch, which is long or has only one; see progress.PART.
     """
-    before, number = trained.epoch, trained.epoch * progress.parts + done
+    number = trained.epoch * progress.parts + done
     trained.epoch = number // progress.parts
     epoch = number / progress.parts if number % progress.parts else trained.epoch
     entry = {'epoch': epoch, 'iteration': optimizer.t, **progress.end_part()}
@@ -362,17 +365,12 @@ def end_part(trained, learned, optimizer, progress, done, args, comm):
             raise FloatingPointError(f'the validation loss is {loss} after step {optimizer.t}')
         if trained.best_loss is None or loss < trained.best_loss:
             trained.best_loss, trained.best_epoch = loss, epoch
-        elif args.lr_decay < 1 and trained.best_epoch <= before < trained.epoch:
-            args.lr *= args.lr_decay
-            setattr(optimizer, OPTIMIZERS[args.optimizer][1], args.lr)
-            progress.say(f'no better validation: the learning rate is {args.lr:.3g} now')
     progress.show(entry, args.level)
     if args.sample_every and number % args.sample_every == 0:
         words = sample(trained, seed=number)
         if trained.kind == 'music':
             entry['sample'] = ' '.join(words)  # people are shown notes, see readable
-        text = readable(words, trained)
-        progress.say(f'--- after epoch {epoch:.6g} it writes ---\n{text}---')
+        progress.say(f'--- after epoch {epoch:.6g} it writes ---\n{readable(words, trained)}---')
     return entry
 
 

@@ -9,14 +9,13 @@ write_midi(read_midi('data/track1.mid'), 'copy.mid')               # the same by
 write_midi(to_data(['00_90_4560', '8360_80_4540']), 'note.mid')    # pseudo-words
 """
 
-import argparse
 import collections
 import contextlib
 import math
 import sys
 
-from read_midi import MidiError, MusicError, Setup, read_midi, setup_of
-from read_midi import parse_word, quarter_of, vlq, vlq_value
+from read_midi import MidiError, MusicError, Setup, delta_time, in_ticks, quarter_of, read_midi
+from read_midi import setup_of, vlq, vlq_value
 from support import terminal
 
 # Pseudo-words to structure
@@ -38,12 +37,10 @@ def to_data(words, setup=None, composed=False):
     events = [*((0, raw) for raw in begin if _kind(raw) not in said), *events]
     chunks, last = [], 0
     for tick, raw in events:
-        if tick - last >= 1 << 28:
-            raise MusicError(f'a rest of {tick - last} ticks is longer than a MIDI file can hold')
-        chunk = {'delta': vlq(tick - last), 'status': raw[:1], 'meta': b'', 'length': b''}
-        if raw[0] == 0xFF:  # one of the setup or End of Track: its length is one byte
-            chunk.update(meta=raw[1:2], length=raw[2:3])
-        chunks.append({**chunk, 'body': raw[1 + 2 * (raw[0] == 0xFF) :]})
+        size = 3 if raw[0] == 0xFF else 1  # status, meta and length: no meta event here is long
+        head, body = raw[:size], raw[size:]
+        chunk = {'delta': delta_time(tick - last), 'status': head[:1], 'meta': head[1:2]}
+        chunks.append({**chunk, 'length': head[2:], 'body': body})
         last = tick
     header = b'MThd' + bytes([0, 0, 0, 6, 0, 0, 0, 1]) + bytes.fromhex(setup.division)
     return {'header': header, 'tracks': [{'chunks': chunks}]}
@@ -74,9 +71,7 @@ def _with_all_notes_ended(words, setup, composed):
                 sounding[channel, key].remove(start)
                 end(start + longest, channel, key)
 
-    for word in words:
-        ticks, status, body = parse_word(word)
-        tick += ticks
+    for tick, status, body in in_ticks(words):
         end_overdue(tick)
         kind, channel = status[0] >> 4, status[0] % 16
         starts = sounding[channel, body[0]]
@@ -119,29 +114,23 @@ def to_bytes(data):
     added, changed and taken away.
     """
     ntrks = len(data['tracks']) + data.get('missing', 0)
-    header = data['header']
-    alien = {}
+    header, alien = data['header'], collections.defaultdict(list)
     for chunk in data.get('alien', []):
-        alien.setdefault(chunk['track'], []).extend((chunk['header'], chunk['body']))
+        alien[chunk['track']] += chunk['header'], chunk['body']
     parts = [header[:10], ntrks.to_bytes(2, 'big'), header[12:], data.get('header_extra', b'')]
     for number, track in enumerate(data['tracks']):
-        parts += alien.get(number, [])
-        parts.append(_track_bytes(track))
-    parts += alien.get(len(data['tracks']), [])
-    return b''.join(parts) + data.get('rest', b'')
+        parts += *alien[number], _track_bytes(track)
+    return b''.join([*parts, *alien[len(data['tracks'])], data.get('rest', b'')])
 
 
 def _track_bytes(track):
     """MTrk, its length and the events."""
-    parts = []
-    last = None  # the status byte that running status would repeat
+    parts, last = [], None  # the status byte that running status would repeat
     for chunk in track['chunks']:
         status, length, body = chunk['status'], chunk['length'], chunk['body']
         if status < b'\xf0':
-            if chunk.get('running') and status == last:
-                parts += chunk['delta'], body
-            else:
-                parts += chunk['delta'], status, body
+            is_running = chunk.get('running') and status == last
+            parts += chunk['delta'], b'' if is_running else status, body
             last = status
         else:
             if length and vlq_value(length) != len(body):
@@ -154,17 +143,12 @@ def _track_bytes(track):
 @terminal.reporting
 def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog='write_midi.py', description='Makes a MIDI file of pseudo-words.'
-    )
+    parser = terminal.Parser(prog='write_midi.py', description='Makes a MIDI file of pseudo-words.')
     parser.add_argument('words', help='a file of words between spaces or line ends; - is stdin')
     parser.add_argument('out', help='the .mid to write')
-    parser.add_argument(
-        '--like',
-        metavar='FILE.mid',
-        help='take division, tempo, time signature and programs from this file '
-        '(default: 480 ticks per quarter, 120 quarters per minute)',
-    )
+    about = 'division, tempo, time signature and programs come from this file (default: 480 ticks '
+    about += 'per quarter, 120 quarters per minute)'
+    parser.add_argument('--like', metavar='FILE.mid', help=about)
     args = parser.parse_args(argv)
     if args.words == '-' and sys.stdin is None:
         raise MusicError('-: stdin is closed')

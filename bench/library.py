@@ -79,10 +79,13 @@ def own_memory(pid):
     """Bytes that a process and its children have to themselves, now."""
     total = 0
     try:
-        status = pathlib.Path(f'/proc/{pid}/status').read_text()
+        status = pathlib.Path(f'/proc/{pid}/status').read_text(encoding='utf-8')
         total += int(re.search(r'RssAnon:\s*(\d+)', status)[1]) << 10
         for task in pathlib.Path(f'/proc/{pid}/task').iterdir():
-            total += sum(own_memory(child) for child in (task / 'children').read_text().split())
+            total += sum(
+                own_memory(child)
+                for child in (task / 'children').read_text(encoding='utf-8').split()
+            )
     except (OSError, TypeError):
         pass  # it has just ended
     return total
@@ -99,6 +102,7 @@ def run(folder, cwd, seconds):
         cwd=cwd,
         stdout=subprocess.PIPE,
         text=True,
+        encoding='utf-8',
     ) as process:
         most, ended = [0, 0], threading.Event()
 

@@ -74,7 +74,9 @@ def train(n, out, *options):
         path = f'{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
         program = [shutil.which('mpiexec', path=path) or 'mpiexec', '-n', str(n), *program, '--mpi']
     subprocess.run(program, check=True, stdout=subprocess.DEVNULL, cwd=out.parent)
-    log = [json.loads(line) for line in (out / 'log.jsonl').read_text().splitlines()]
+    log = [
+        json.loads(line) for line in (out / 'log.jsonl').read_text(encoding='utf-8').splitlines()
+    ]
     model = checkpoint.load(out / 'last.npz').model
     return log, {name: param.array for name, param in model.namedparams()}
 

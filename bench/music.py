@@ -137,7 +137,8 @@ def compose(saved, args, temperature):
 
 def trained(args, layer, bproplen):
     """The Checkpoint of a model with these settings, trained now or before."""
-    out = pathlib.Path(args.out) / f'{pathlib.Path(args.midi).stem}-{args.track}-{layer}-{bproplen}'
+    name = f'{pathlib.Path(args.midi).stem}-{args.track}-{layer}-{bproplen}-{args.epoch}'
+    out = pathlib.Path(args.out) / name
     options = ['--midi', args.midi, '--out', str(out), '--layer', str(layer)]
     options += ['--bproplen', str(bproplen), '--val-frac', str(args.val_frac)]
     options += ['--epoch', str(args.epoch), '--sample-every', '0']

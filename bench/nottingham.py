@@ -93,12 +93,13 @@ def main():
     args, rest = parser.parse_known_args()
     paths = sorted(args.folder.glob('jigs*.mid'))
     argv = ['--midi', *map(str, paths), '--min-count', '2', '--out', 'result/nottingham', *rest]
-    given = vars(train.options().parse_args(argv))
+    of_train = train.options()
+    given = vars(of_train.parse_args(argv))
     learned, validation, test, setup = split(paths)
     counts = f'{len(learned)} to learn from, {len(validation)} to validate, {len(test)} to test'
     print(f'{len(paths)} tunes: {counts}')
     with run.Folder() as folder:
-        args, _ = options.merge(train.DEFAULTS, given, folder, 0)
+        args, _ = options.merge(of_train, train.DEFAULTS, given, folder, 0)
         plain, validation, test = flat(learned), flat(validation), flat(test)
         words = music.also_transposed(plain, *args.transpose) if args.transpose else plain
         vocabulary = make_vocabulary(words, args.min_count)

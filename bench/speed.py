@@ -336,7 +336,7 @@ def run(args):
 
 def cpu():
     try:
-        lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+        lines = pathlib.Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
         return next(line.split(':')[1].strip() for line in lines if line.startswith('model name'))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
@@ -393,10 +393,10 @@ def main():
 
         print(json.dumps(call(*rest)))
         return
-    result = json.loads(args.table.read_text()) if args.table else run(args)
+    result = json.loads(args.table.read_text(encoding='utf-8')) if args.table else run(args)
     if args.out:
         args.out.parent.mkdir(exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=1) + '\n')
+        args.out.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     print(*table(result), sep='\n')
 
 

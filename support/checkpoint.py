@@ -94,6 +94,7 @@ def save(path, saved):
         numpy.savez(file, **dict(sorted(target.items())))
 
 
+@terminal.doing('reading a checkpoint')
 def load(path, training=False):
     """Reads a Checkpoint, with training=True also what `resume` needs; the model is on the CPU.
 
@@ -335,7 +336,8 @@ def _arrays(path, *prefixes):
     except CheckpointError:
         raise
     except FileNotFoundError:
-        raise CheckpointError(f'{path}: no such file or folder') from None
+        near = terminal.files_like(path)
+        raise CheckpointError(f'{path}: no such file or folder{near}') from None
     except OSError as error:
         raise CheckpointError(f'{path}: {error.strerror or error}') from None
     # RuntimeError: NotImplementedError, too; ArithmeticError: OverflowError

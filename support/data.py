@@ -17,7 +17,7 @@ import zlib
 import numpy
 
 from read_midi import Setup
-from support import aozora, music, progress
+from support import aozora, music, progress, terminal
 from support.library import Reading, encode_texts, replaced
 from support.source import CorpusError, files_in, find, is_address, is_folder, is_large
 from support.text import EOS, REPLACEMENT, SAMPLE, UNK, encode, explained_tokenizer
@@ -92,11 +92,12 @@ def load(args, saved, initial=None):
         # Of each part of an epoch: validation must not take longer than learning.
         learned.remarks.append(f'of {n_val:,} words for validation, the first {limit:,} are read')
         learned.validation = learned.validation[: limit + 1]
-    if learned.validation is None and (args.patience or args.lr_decay < 1):
-        learned.remarks.append('without validation --patience and --lr-decay do nothing')
+    if learned.validation is None and args.patience:
+        learned.remarks.append('without validation --patience does nothing')
     return learned
 
 
+@terminal.doing('counting words')
 def _description(learned, initial):
     """The size of what is learned, how much of it is new to the Checkpoint `initial` (or None),
     and a warning of music that hardly repeats: lines (list)."""
@@ -158,6 +159,7 @@ def _load_corpus(args, model):
     return _load_texts(args, model)
 
 
+@terminal.doing('reading')
 def _load_text(args, model):
     """Data of a text in memory."""
     lines, name = aozora.Lines(), ' '.join(args.corpus)
@@ -178,6 +180,7 @@ def _cut_by(tokenizer, why, model):
     return f'cut {names[tokenizer]} ({why})'
 
 
+@terminal.doing('preparing the music')
 def _load_music(args, model):
     """Data of .mid files: EOS stands before, between and after the pieces."""
     found = _read_music(args.midi, args, model and Setup.from_dict(model.setup))
@@ -208,6 +211,7 @@ def _known(args, model):
     return model.vocabulary[: args.known] if model else []
 
 
+@terminal.doing('reading')
 def _load_texts(args, model):
     """Data of folders of texts, or of several texts, which may be larger than memory."""
     valid = ''.join(read(source, args.encoding, args.errors) for source in args.valid or [])
@@ -219,6 +223,7 @@ def _load_texts(args, model):
     return _split(args, *about, found.ids, n_val, found.checksum, remarks, found.files)
 
 
+@terminal.doing('numbering the words')
 def _from_words(args, kind, tokenizer, setup, words, validation, remarks, model):
     """Data of lists of words; validation (list or None: the last part of the words)."""
     n_val = int(len(words) * args.val_frac) if validation is None else len(validation)
@@ -230,8 +235,8 @@ def _from_words(args, kind, tokenizer, setup, words, validation, remarks, model)
 
 def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks, files=()):
     """Data of ids, the last n_val of which are for validation; files: sources known already."""
-    learned = args.corpus or args.midi
-    source = learned[0] + (f' and {len(learned) - 1} more' if learned[1:] else '')
+    given = args.corpus or args.midi
+    source = given[0] + (f' and {len(given) - 1} more' if given[1:] else '')
     n_train = len(ids) - n_val
     if n_train < 2:
         raise CorpusError(
@@ -240,7 +245,7 @@ def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks, f
     validation = ids[n_train - 1 :] if n_val else None
     # cannot be read? It is better to know now than after hours
     test = _other_words(args.test, args, kind, tokenizer, setup) if args.test else None
-    named = [*([] if files else learned), *(args.valid or []), *(args.test or [])]
+    named = [*([] if files else given), *(args.valid or []), *(args.test or [])]
     sources = sorted({*files, *_files(named, kind)})
     about = (source, sources, kind, tokenizer, setup, vocabulary)
     return Data(*about, ids[:n_train], validation, crc, test, remarks)

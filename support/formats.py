@@ -17,65 +17,60 @@ TEXT = 6000  # characters that tell a web page
 SAVE = 'save it as plain text (.txt, UTF-8)'
 UNPACK = 'unpack it and give the text'
 
-_BEGINNINGS = (  # of a file; what it is; what to do
-    (rb'\{\\rtf', 'an RTF file', SAVE),
-    (rb'.{0,1000}%PDF-\d', 'a PDF file', SAVE),
-    (rb'(\xc5\xd0\xd3\xc6.{0,200})?%!PS', 'a PostScript file', SAVE),
-    (rb'\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1', 'an old Office file (.doc, .xls, .ppt)', SAVE),
-    (rb'.{60}(BOOKMOBI|TEXtREAd)|TPZ\d', 'a Kindle book', SAVE),
-    (rb'bplist\d\d', 'a web archive of Safari', SAVE),
-    (rb'MThd\0\0', 'a MIDI file', '--midi learns music'),
-    (rb'\x1f\x8b', 'a gzip archive', UNPACK),
-    (rb'BZh[1-9]1AY&SY', 'a bzip2 archive', UNPACK),
-    (rb'\xfd7zXZ\0|\x28\xb5\x2f\xfd', 'an xz or zstd archive', UNPACK),
-    (rb'7z\xbc\xaf\x27\x1c', 'a 7z archive', UNPACK),
-    (rb'Rar!\x1a\x07', 'a RAR archive', UNPACK),
-    (rb'..-l[hz][0-9ds]-', 'an LZH archive', UNPACK),
-    (rb'.{257}ustar', 'a tar archive', UNPACK),
-    (rb'PK(\x05\x06|\x07\x08)', 'an empty or split zip', UNPACK),
-)
-_MARKUP = (  # of a text, upper or lower case; what it is; what to do
+_FORMATS = (  # what begins so: a file, a text or a name in a zip; what it is; what to do
+    ('bytes', rb'\{\\rtf', 'an RTF file', SAVE),
+    ('bytes', rb'.{0,1000}%PDF-\d', 'a PDF file', SAVE),
+    ('bytes', rb'(\xc5\xd0\xd3\xc6.{0,200})?%!PS', 'a PostScript file', SAVE),
+    ('bytes', rb'\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1', 'an old Office file (.doc, .xls, .ppt)', SAVE),
+    ('bytes', rb'.{60}(BOOKMOBI|TEXtREAd)|TPZ\d', 'a Kindle book', SAVE),
+    ('bytes', rb'bplist\d\d', 'a web archive of Safari', SAVE),
+    ('bytes', rb'MThd\0\0', 'a MIDI file', '--midi learns music'),
+    ('bytes', rb'\x1f\x8b', 'a gzip archive', UNPACK),
+    ('bytes', rb'BZh[1-9]1AY&SY', 'a bzip2 archive', UNPACK),
+    ('bytes', rb'\xfd7zXZ\0|\x28\xb5\x2f\xfd', 'an xz or zstd archive', UNPACK),
+    ('bytes', rb'7z\xbc\xaf\x27\x1c', 'a 7z archive', UNPACK),
+    ('bytes', rb'Rar!\x1a\x07', 'a RAR archive', UNPACK),
+    ('bytes', rb'..-l[hz][0-9ds]-', 'an LZH archive', UNPACK),
+    ('bytes', rb'.{257}ustar', 'a tar archive', UNPACK),
+    ('bytes', rb'PK(\x05\x06|\x07\x08)', 'an empty or split zip', UNPACK),
     (
-        r'(<\?xml[^>]*>|<!--((?!-->).){0,2000}-->|\s)*<(!doctype\s+html|'
+        'text',
+        r'(?i)(<\?xml[^>]*>|<!--((?!-->).){0,2000}-->|\s)*<(!doctype\s+html|'
         r'(html|head|body|meta|title|link|script|style|div|p|table|h[1-6]|center|font)[\s/>])',
         'a web page (HTML)',
         SAVE,
     ),
     (
-        r'([\w-]+:[^\n]*\n([ \t][^\n]*\n)*)*mime-version:.{0,2000}?content-type:\s*'
+        'text',
+        r'(?i)([\w-]+:[^\n]*\n([ \t][^\n]*\n)*)*mime-version:.{0,2000}?content-type:\s*'
         r'(multipart/|text/html)',
         'a saved web page or mail (MIME)',
         SAVE,
     ),
-)
-_PACKAGES = (  # a name in a zip, and what such a zip is
-    ('[Content_Types].xml', 'an Office file (.docx, .xlsx, .pptx)'),
-    ('META-INF/container.xml', 'an EPUB book'),
-    ('META-INF/manifest.xml', 'an OpenDocument file (.odt)'),
-    ('Index/Document.iwa', 'an Apple Pages file'),
-    ('buildVersionHistory.plist', 'an Apple Pages file'),
+    ('name', r'\[Content_Types\]\.xml\Z', 'an Office file (.docx, .xlsx, .pptx)', SAVE),
+    ('name', r'META-INF/container\.xml\Z', 'an EPUB book', SAVE),
+    ('name', r'META-INF/manifest\.xml\Z', 'an OpenDocument file (.odt)', SAVE),
+    ('name', r'(Index/Document\.iwa|buildVersionHistory\.plist)\Z', 'an Apple Pages file', SAVE),
 )
 
 
 def of_bytes(data):
     """What a file (bytes) is and what to do, a phrase (str), if it is no plain text; or None."""
-    for pattern, what, advice in _BEGINNINGS:
-        if re.match(pattern, data[:2000], re.DOTALL):
-            return f'{what}, not plain text; {advice}'
-    return None
+    return _found('bytes', data[:2000])
 
 
 def of_text(text):
     """What a text (str) is and what to do, a phrase (str), if it is a web page; or None."""
-    for pattern, what, advice in _MARKUP:
-        if re.match(pattern, text[:TEXT], re.DOTALL | re.IGNORECASE):
-            return f'{what}, not plain text; {advice}'
-    return None
+    return _found('text', text[:TEXT])
 
 
 def of_zip(names):
     """What a zip with such names (list of str) is and what to do, if it is a document; or None."""
-    for mark, what in _PACKAGES:
-        if mark in names:
-            return f'{what}, not plain text; {SAVE}'
+    return _found('name', *names)
+
+
+def _found(where, *beginnings):
+    for place, pattern, what, advice in _FORMATS:
+        if place == where and any(re.match(pattern, data, re.DOTALL) for data in beginnings):
+            return f'{what}, not plain text; {advice}'
     return None

@@ -24,7 +24,6 @@ import zlib
 
 import filelock
 import numpy
-import tqdm
 
 from support import aozora, terminal
 from support.source import LARGE, CorpusError, documents_of_file, files_in, find, name_of
@@ -172,7 +171,7 @@ def _write_texts(writer, paths, named, reading, tokenizer):
     sizes = [_facts(path)[0] for path in paths]
     jobs = [(path, reading, tokenizer) for path in paths]
     remarks, lines = [], aozora.Lines()
-    with tqdm.tqdm(total=sum(sizes), unit='B', unit_scale=True, disable=None) as progress:
+    with terminal.doing('cutting texts into words', sum(sizes)) as advance:
         # one file needs no helper, and is nowhere in memory as a whole then
         work = _in_helpers if sum(sizes) > LARGE and len(paths) > 1 else map
         for path, size, parts in zip(paths, sizes, work(_encode_file, jobs)):
@@ -185,9 +184,9 @@ def _write_texts(writer, paths, named, reading, tokenizer):
                 remarks += replaced(path, part.replaced)
                 lines.total += part.lines.total
                 lines.left_out += part.lines.left_out
-                progress.update(min(part.size, left))
+                advance(min(part.size, left))
                 left -= min(part.size, left)
-            progress.update(left)
+            advance(left)
     return remarks + lines.remarks(f'{len(paths):,} texts' if paths[1:] else paths[0])
 
 
@@ -277,13 +276,16 @@ def _in_helpers(work, jobs):
     # spawn: to fork a process that has threads is not safe
     context = multiprocessing.get_context('spawn')
     with concurrent.futures.ProcessPoolExecutor(count, context, _end_with_parent) as pool:
-        # Ctrl-C reaches helpers, too; only this process reports it.
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C reaches helpers, too; only this process reports it. They inherit what is blocked.
+        can_block = hasattr(signal, 'pthread_sigmask')  # not on Windows
+        if can_block:
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             first = itertools.islice(jobs, 4 * count)  # no more at once: memory
             pending = collections.deque(pool.submit(_listed, work, job) for job in first)
         finally:
-            signal.signal(signal.SIGINT, handler)
+            if can_block:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
             while pending:
                 yield pending.popleft().result()
@@ -302,7 +304,11 @@ def _listed(work, job):
 
 
 def _end_with_parent():
-    """Ends a helper when the process that started it is gone; otherwise it would wait forever."""
+    """Ends a helper when the process that started it is gone; otherwise it would wait forever.
+
+    Ctrl-C is for that process alone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait():
         multiprocessing.parent_process().join()

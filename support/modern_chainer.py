@@ -9,8 +9,11 @@ replaces what other packages have removed since. If chainer was imported
 before, an ImportError says so.
 """
 
+import importlib.metadata
+import importlib.util
 import multiprocessing
 import os
+import re
 import sys
 import types
 import warnings
@@ -43,11 +46,14 @@ if not hasattr(numpy, 'sctypes'):
 os.environ.setdefault('CHAINER_CUDNN', '0')
 
 # Since Python 3.14 the processes of a MultiprocessIterator do not begin as copies of this one.
-multiprocessing.set_forkserver_preload(['__main__', __name__])
+if 'forkserver' in multiprocessing.get_all_start_methods():
+    multiprocessing.set_forkserver_preload(['__main__', __name__])
 
 with warnings.catch_warnings():
     # NCCL joins several GPUs; one GPU does without.
     warnings.filterwarnings('ignore', r'\s*nccl library could not be loaded')
+    # Several CuPys; use_device says it in a line.
+    warnings.filterwarnings('ignore', r'[\s-]*CuPy may not function correctly')
     # Chainer's sources predate Python's warnings about '\_' in docstrings.
     warnings.filterwarnings('ignore', r'.*invalid escape sequence')
     import chainer
@@ -70,14 +76,22 @@ def gpu_count():
 def use_device(model, gpu):
     """Moves a chainer.Link to GPU number `gpu` (int; negative: none), or says why it cannot.
 
-    The reason is a line on stderr; the model stays on the CPU then.
+    The reason is a line on stderr; the model stays on the CPU then. MemoryError if the memory of
+    the GPU is too small for the model, or taken by others.
     """
     count = gpu_count()
     if gpu < 0:
         if count:
             print('a GPU is idle: --gpu 0 uses it', file=sys.stderr)
         return
-    reason = f'{count} found' if count else 'none found'
+    names = _installed_cupys()
+    if len(names) > 1:
+        print(
+            f"{' and '.join(names)} are in each other's way: python -m pip uninstall "
+            f'{" ".join(names)}, then install one of them',
+            file=sys.stderr,
+        )
+    reason = f'{count} found' if count else _why_none()
     if gpu < count:
         try:
             device = chainer.get_device(f'@cupy:{gpu}')
@@ -85,6 +99,33 @@ def use_device(model, gpu):
             device.xp.arange(2).sum()  # does a kernel compile and run?
             model.to_device(device)
             return
+        except MemoryError:
+            raise
         except Exception as error:  # a missing library shows in many ways
             reason = str(error).strip().split('\n')[0]
-    print(f'no GPU {gpu} can be used here ({reason}): going on on the CPU', file=sys.stderr)
+    print(f'no GPU {gpu} can be used here, going on on the CPU: {reason}', file=sys.stderr)
+
+
+def _installed_cupys():
+    """The names (list of str) of the packages that bring CuPy; there should be one at most."""
+    names = {found.metadata['Name'] or '' for found in importlib.metadata.distributions()}
+    return sorted(filter(re.compile('cupy(-cuda[0-9]+x?|-rocm-[0-9-]+)?').fullmatch, names))
+
+
+def _why_none():
+    """Why no GPU is found, and what to do: a line (str)."""
+    if not importlib.util.find_spec('cupy'):
+        return 'CuPy is not installed; python -m pip install "cupy-cuda12x[ctk]" adds it'
+    try:
+        chainer.backends.cuda.check_cuda_available()
+        chainer.backends.cuda.cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        lines = str(error).split('#installation).')[-1].split('\n')
+        reason = [line.strip() for line in lines if line.strip(' =')][-1]
+        if re.search('InsufficientDriver|libcuda|nvcuda', reason):
+            return (
+                f'{reason}; there is no NVIDIA driver, or it is older than this CuPy: update it, '
+                'or install the CuPy of its CUDA version'
+            )
+        return f'{reason}; python -m pip install "cupy-cuda12x[ctk]" may help'
+    return 'none found'

@@ -11,17 +11,12 @@ import dataclasses
 import itertools
 import re
 
-from read_midi import (
-    MidiError,
-    MusicError,
-    Setup,
-    choose_channel,
-    choose_track,
-    from_bytes,
-    in_time,
-)
-from read_midi import PERCUSSION, WORD, parse_word, parts, quarter_of, read_midi, resolution
-from read_midi import setup_of, sounding_together, to_words, track_numbers, with_deltas
+from read_midi import WORD, MidiError, MusicError, Setup, choose_channel, choose_track, from_bytes
+from read_midi import in_ticks, in_time, parse_word, parts, quarter_of, read_midi, resolution
+from read_midi import setup_of, to_words, track_numbers, with_deltas
+from support import terminal
+from support.describe import PERCUSSION
+from support.notes import PEDAL, notes_of
 from support.source import CorpusError, documents, files_in, find, is_folder
 from support.text import EOS
 
@@ -30,7 +25,6 @@ from support.text import EOS
 MAX_TYPES_PER_TOKEN = 0.2
 ENDINGS = ('.mid', '.midi', '.kar', '.rmi', '.smf')
 PITCHES = ['C', 'C#', 'D', 'D#', 'E', 'F', 'F#', 'G', 'G#', 'A', 'A#', 'B']
-PEDAL = 64  # the controller of the sustain pedal, which is down from a value of 64 on
 MAX_TICKS = (1 << 28) - 1  # of a delta time
 
 
@@ -58,17 +52,6 @@ class _File:
     setup: Setup | None = None
 
 
-@dataclasses.dataclass
-class Note:
-    """A note that begins and ends at a tick; end is None if nothing ends it."""
-
-    start: int
-    end: int | None
-    channel: int  # 0 to 15
-    key: int
-    velocity: int
-
-
 def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
     """The Collection of the pieces in files, folders, zips and http(s) addresses (of str).
 
@@ -81,14 +64,16 @@ def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
     """
     sources = [*map(str, sources)]
     files, found, left_out, remarks = _files(sources), [], [], []
-    for file in files:
-        with _left_out(file, files, left_out):
-            data = read_midi(file.name) if file.raw is None else from_bytes(file.raw, file.name)
-            chosen = choose_track(data, track, channel)
-            chosen = chosen, choose_channel(data, chosen, channel)
-            file.words, file.setup = _learned(data, *chosen, events, grid)
-            found.append(file)
-            remarks += _remarks(file.name, data, *chosen, is_alone=len(files) == 1)
+    with terminal.doing('reading music', len(files)) as advance:
+        for file in files:
+            with _left_out(file, files, left_out):
+                data = read_midi(file.name) if file.raw is None else from_bytes(file.raw, file.name)
+                chosen = choose_track(data, track, channel)
+                chosen = chosen, choose_channel(data, chosen, channel)
+                file.words, file.setup = _learned(data, *chosen, events, grid)
+                found.append(file)
+                remarks += _remarks(file.name, data, *chosen, is_alone=len(files) == 1)
+            advance(1)
     counts = collections.Counter(resolution(piece.setup.division) for piece in found)
     ticks = max(counts, key=lambda ticks: (counts[ticks], ticks), default=0)  # or the finest
     ticks = resolution(setup.division) if setup else ticks
@@ -119,9 +104,8 @@ def _files(sources):
     try:
         for source in sources:
             if is_folder(source):
-                files += [
-                    _File(str(path), None, False) for path in files_in(find(source), ENDINGS)[0]
-                ]
+                paths = files_in(find(source), ENDINGS)[0]
+                files += [_File(str(path), None, False) for path in paths]
             else:
                 inside = list(documents(source, ENDINGS))
                 files += [_File(name, raw, len(inside) == 1) for name, raw in inside]
@@ -171,10 +155,8 @@ def _remarks(name, data, track, channel, is_alone):
         remarks.append(f'{name}: {reason} (byte {offset}); warnings: {len(data["warnings"])}')
     if is_alone:
         remarks += [f'  {part}' for part in found]
-        several = sum(part.track == track for part in found) > 1
-        remarks.append(
-            f'learning track {track}' + f', channel {channel}' * bool(several and channel)
-        )
+        several = channel and sum(part.track == track for part in found) > 1
+        remarks.append(f'learning track {track}' + f', channel {channel}' * bool(several))
     if channel == PERCUSSION:
         remarks.append(f'{name}: only percussion is learned')
     return remarks
@@ -189,11 +171,9 @@ def _shared_setup(found, ticks):
     events = {kind: event for kind, event in found[0].setup.events.items() if kind[0] != 'c'}
     known = set()
     for file in found:
-        used = {word.split('_')[1][1] for word in file.words if '_ff_' not in word}
+        used = {'c' + word.split('_')[1][1] for word in file.words if '_ff_' not in word}
         programs = file.setup.events.items()
-        events |= {
-            kind: event for kind, event in programs if kind[1] in used - known and kind[0] == 'c'
-        }
+        events |= {kind: event for kind, event in programs if kind in used - known}
         known |= used
     return Setup(found[0].setup.division, events)
 
@@ -209,10 +189,9 @@ def rescale(words, old, new):
     """
     if (old < 0) != (new < 0):
         raise MusicError('it counts time in SMPTE frames, others in quarters, or the reverse')
-    ticks = itertools.accumulate(parse_word(word)[0] for word in words)
     return with_deltas(
-        ((2 * tick * new + old) // (2 * old), word.split('_', 1)[1])
-        for tick, word in zip(ticks, words)
+        ((2 * tick * new + old) // (2 * old), status, body)
+        for tick, status, body in in_ticks(words)
     )
 
 
@@ -237,7 +216,7 @@ def also_transposed(words, low, high):
     piece that is cut (the rest of it is for validation) is cut in its transpositions, too.
     """
     pieces = [list(piece) for end, piece in itertools.groupby(words, EOS.__eq__) if not end]
-    steps = [step for step in range(min(low, high), max(low, high) + 1) if step]
+    steps = range(min(low, high), max(low, high) + 1)
     moved = [(piece, transpose(piece, step)) for step in steps for piece in pieces]
     copies = [copy for piece, copy in moved if copy and copy != piece]
     return [word for copy in copies for word in (EOS, *copy)] + words
@@ -252,52 +231,14 @@ def at_tempo(words, setup, bpm):
     if resolution(setup.division) < 0:
         raise MusicError('the model counts time in SMPTE frames, which no tempo changes')
     tempo = {'ff51': f'ff5103{round(60000000 / bpm):06x}'}
-    kept = (message for message in in_ticks(words) if message[1] != b'\xff')
-    kept = with_deltas((tick, f'{status.hex()}_{body.hex()}') for tick, status, body in kept)
+    kept = with_deltas(message for message in in_ticks(words) if message[1] != b'\xff')
     return kept, dataclasses.replace(setup, events={**setup.events, **tempo})
 
 
 def longest_note(words):
     """Ticks (int) of the longest note that both begins and ends; 0 if there is none."""
-    found = notes(in_ticks(words))
+    found = notes_of(in_ticks(words))
     return max((note.end - note.start for note in found if note.end is not None), default=0)
-
-
-def in_ticks(words):
-    """Yields (tick, status, body) of each word, as of parse_word, counted from the beginning."""
-    tick = 0
-    for word in words:
-        ticks, status, body = parse_word(word)
-        tick += ticks
-        yield tick, status, body
-
-
-def notes(messages, with_pedal=False):
-    """The Notes (list, in the order of their starts) of messages: (tick, status, body) in order.
-
-    A note-off ends the oldest note of its channel and key. with_pedal: not before the sustain
-    pedal is up, or after the last message.
-    """
-    found, sounding, held = [], collections.defaultdict(collections.deque), {}
-    tick = 0
-    for tick, status, body in messages:
-        kind, channel = status[0] >> 4, status[0] % 16
-        starts = sounding[channel, body[0]]
-        if kind == 9 and body[1]:
-            found.append(Note(tick, None, channel, *body))
-            starts.append(found[-1])
-        elif kind in (8, 9) and starts:
-            note = starts.popleft()
-            note.end = tick
-            held.get(channel, []).append(note)
-        elif with_pedal and kind == 0xB and body[0] == PEDAL:
-            for note in held.pop(channel, []):
-                note.end = tick
-            if body[1] >= 64:
-                held[channel] = []
-    for note in itertools.chain(*held.values()):
-        note.end = tick
-    return found
 
 
 def on_grid(data, track, channel, events, grid):
@@ -314,24 +255,24 @@ def on_grid(data, track, channel, events, grid):
         return (2 * tick * grid + quarter) // (2 * quarter)
 
     own, messages = track_numbers(data, track), []
-    for tick, number, chunk in in_time(data, sounding_together(data, track)):
+    for tick, number, chunk in in_time(data, track):
         status = chunk['status']
         if status < b'\xf0' and channel in (None, status[0] % 16 + 1):
             if number in own or status[0] >> 4 == 0xB:
                 messages.append((step(tick), status, chunk['body']))
-    struck = {(n.channel, n.key, n.start): n for n in notes(messages, with_pedal=True)}
+    struck = {(n.channel - 1, n.key, n.start): n for n in notes_of(messages, with_pedal=True)}
     order = sorted(struck)
-    steps = []  # (step, place in it, event)
+    steps = []  # (step, place in it, status, body)
     for (c, key, start), after in zip(order, [*order[1:], ()]):
         note = struck[c, key, start]
         end = start + grid if note.end is None else max(note.end, start + 1)
         end = min(end, after[2]) if after[:2] == (c, key) else end
-        steps.append((start, 2, f'9{c:x}_{key:02x}{note.velocity & 0x70 | 8:02x}'))
-        steps.append((end, 0, f'8{c:x}_{key:02x}40'))
+        steps.append((start, 2, bytes([0x90 | c]), bytes([key, note.velocity & 0x70 | 8])))
+        steps.append((end, 0, bytes([0x80 | c]), bytes([key, 0x40])))
     for tick, status, body in in_ticks(to_words(data, track, events, channel)):
         if status[0] >> 4 > 9 and (status[0] >> 4, body[0]) != (0xB, PEDAL):
-            steps.append((step(tick), 1, f'{status.hex()}_{body.hex()}'))
-    return with_deltas((at, event) for at, _, event in sorted(steps))
+            steps.append((step(tick), 1, status, body))
+    return with_deltas((at, status, body) for at, _, status, body in sorted(steps))
 
 
 # Words to begin with

@@ -7,45 +7,62 @@ seconds(data, [0, 480, 960])
 
 import collections
 import dataclasses
+import itertools
 
 import numpy
 
 from read_midi import resolution, timed
-from support.describe import PERCUSSION
 
-DRUMS = PERCUSSION - 1  # the channel of percussion, as a status byte counts it, from 0
+PEDAL = 64  # the controller of the sustain pedal, which is down from a value of 64 on
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Note:
-    """A note of a piece: start and end in ticks, the others as MIDI counts them (all int)."""
+    """A note: start and end in ticks, the others as MIDI counts them."""
 
     start: int
-    end: int
+    end: int | None  # None: nothing ends it
     key: int
     velocity: int
-    channel: int  # 0 to 15
+    channel: int  # 1 to 16
     program: int
 
 
 def notes(data):
-    """The notes (list of Note) of what `to_data` gives, in the order of time, then of keys.
+    """The Notes (list) of what `to_data` gives, in the order of time, then of channels and keys."""
+    track = timed(data['tracks'][0])
+    messages = ((tick, chunk['status'], chunk['body']) for tick, chunk in track)
+    return sorted(notes_of(messages), key=lambda note: (note.start, note.channel, note.key))
 
-    Of several notes of one key, the first to begin is the first to end.
+
+def notes_of(messages, with_pedal=False):
+    """The Notes (list, in the order of their starts) of messages: (tick, status, body) in order.
+
+    A note-off ends the oldest note of its channel and key. with_pedal: not before the sustain
+    pedal is up, or after the last message.
     """
-    found, programs = [], [0] * 16
+    found, programs, held = [], [0] * 17, {}
     sounding = collections.defaultdict(collections.deque)
-    for tick, chunk in timed(data['tracks'][0]):
-        kind, channel = divmod(chunk['status'][0], 16)
-        key, *velocity = chunk['body'] or [0]
-        if kind == 12:
-            programs[channel] = key
-        elif kind == 9 and velocity[0]:
-            sounding[channel, key].append((tick, velocity[0], programs[channel]))
-        elif kind in (8, 9) and sounding[channel, key]:
-            start, strength, program = sounding[channel, key].popleft()
-            found.append(Note(start, tick, key, strength, channel, program))
-    return sorted(found, key=lambda note: (note.start, note.channel, note.key))
+    tick = 0
+    for tick, status, body in messages:
+        kind, channel = status[0] >> 4, status[0] % 16 + 1
+        if kind == 9 and body[1]:
+            found.append(Note(tick, None, *body, channel, programs[channel]))
+            sounding[channel, body[0]].append(found[-1])
+        elif kind in (8, 9) and sounding[channel, body[0]]:
+            note = sounding[channel, body[0]].popleft()
+            note.end = tick
+            held.get(channel, []).append(note)
+        elif kind == 0xC:
+            programs[channel] = body[0]
+        elif with_pedal and kind == 0xB and body[0] == PEDAL:
+            for note in held.pop(channel, []):
+                note.end = tick
+            if body[1] >= 64:
+                held[channel] = []
+    for note in itertools.chain(*held.values()):
+        note.end = tick
+    return found
 
 
 def seconds(data, ticks):

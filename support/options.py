@@ -5,12 +5,16 @@ model (--init-from) takes over what the words of that model need.
 """
 
 import argparse
+import contextlib
+import io
 import os
 import pathlib
 
 from read_midi import EVENTS
 from support import checkpoint
-from support.source import name_of
+from support.source import expanded, name_of
+
+SOURCES = ('corpus', 'midi', 'valid', 'test')
 
 
 def merge(parser, argv, fixed, defaults, folder, comm):
@@ -24,6 +28,7 @@ def merge(parser, argv, fixed, defaults, folder, comm):
     together, see `_check`.
     """
     given, saved, initial = vars(parser.parse_args(argv)), None, None
+    given |= {name: expanded(given[name]) for name in SOURCES if name in given}
     inherited = {}  # from a checkpoint
     if 'resume' in given and 'init_from' in given:
         parser.error('--resume goes on with a run, --init-from begins a new one: one of the two')
@@ -38,9 +43,8 @@ def merge(parser, argv, fixed, defaults, folder, comm):
         if own and not comm.rank and path.is_file():
             folder.lock(path.parent)
         saved = checkpoint.load(path, training=True)
+        saved.options = _parsed(parser, defaults, saved)
         sources = saved.options.get('corpus') or saved.options.get('midi')
-        if not sources or not saved.options.keys() <= defaults.keys():
-            raise checkpoint.CheckpointError(f'{path}: its options are none of this program')
         # before anything is read or fetched that the old run names
         print(f'going on with {path} after epoch {saved.epoch}, which learned from', *sources)
         if folder.path:  # a kill may have come between the last checkpoint and its picture
@@ -49,7 +53,9 @@ def merge(parser, argv, fixed, defaults, folder, comm):
     for name in fixed if inherited else ():
         if name in given and given[name] != inherited.get(name):
             old = f'{inherited.get(name)} in {(saved or initial).path}'
-            parser.error(f'--{name.replace("_", "-")} is {old} and cannot change now')
+            option = f'--{name.replace("_", "-")}'
+            advice = 'without --resume a new run begins' if saved else 'leave it out'
+            parser.error(f'{option} is {old} and cannot change now; {advice}')
     args = argparse.Namespace(**{**defaults, **inherited, **given})
     _check(parser, args, given, saved, comm.size)
     kind = 'music' if args.midi else 'text'
@@ -57,6 +63,37 @@ def merge(parser, argv, fixed, defaults, folder, comm):
         parser.error(f'{initial.path} is a model of {initial.kind}, not of {kind}')
     args.out = pathlib.Path(args.out or _default_out(vars(args)))
     return args, saved, initial
+
+
+def _parsed(parser, defaults, saved):
+    """The options (dict) of a Checkpoint, as if they were given; CheckpointError if some cannot be.
+
+    A stranger's checkpoint may hold anything.
+    """
+    argv, known = [], saved.options.get('known', 0)
+    for name, value in saved.options.items():
+        if name == 'known':  # it is never given
+            continue
+        option = '--' + name.replace('_', '-')
+        if type(value) is bool:
+            argv.append(option if value else option.replace('--', '--no-', 1))
+        elif type(value) is list:
+            argv += [option, *map(str, value)]
+        elif value is not None or defaults.get(name) is not None:
+            argv.append(f'{option}={value}')
+    reason = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(reason), contextlib.redirect_stdout(reason):
+            parsed = {**defaults, **vars(parser.parse_args(argv))}
+    except SystemExit:
+        reason = reason.getvalue().strip().removeprefix(f'{parser.prog}: ')
+        raise checkpoint.CheckpointError(f'{saved.path}: impossible options: {reason}') from None
+    parsed['known'] = known
+    is_known = type(known) is int and 0 <= known <= len(saved.vocabulary)
+    is_named = bool(parsed['corpus'] or parsed['midi'])
+    if not (is_known and is_named and saved.options.keys() <= parsed.keys()):
+        raise checkpoint.CheckpointError(f'{saved.path}: its options are none of this program')
+    return {name: parsed[name] for name in saved.options}
 
 
 def _options_of_model(saved):
@@ -95,7 +132,9 @@ def _check(parser, args, given, saved, processes):
     if args.lr == 0:
         parser.error('--lr 0 learns nothing')
     if args.batchsize % processes:
-        parser.error(f'--batchsize {args.batchsize} is not a multiple of {processes} processes')
+        near = max(args.batchsize // processes, 1) * processes
+        wrong = f'--batchsize {args.batchsize} is not a multiple of {processes} processes'
+        parser.error(f'{wrong}; {near} is one')
 
 
 def _default_out(options):
@@ -115,7 +154,9 @@ def _path_to_resume(given):
     else:
         path = next(iter(checkpoint.runs()), None)
         if path is None:
-            raise checkpoint.CheckpointError('no run below result/ to resume')
+            raise checkpoint.CheckpointError(
+                'no run below result/ to resume; --resume PATH finds others'
+            )
     return _checkpoint_in(path)
 
 

@@ -62,7 +62,7 @@ def processes(mpi):
     if not comm.rank:
         yield comm
         return
-    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
+    with open(os.devnull, 'w', encoding='utf-8') as nowhere, contextlib.redirect_stdout(nowhere):
         with contextlib.redirect_stderr(nowhere):
             try:
                 yield comm

@@ -3,15 +3,18 @@
 Nothing here knows the network. Losses are in nats per word.
 """
 
+import contextlib
 import math
 import sys
 import time
 
 import tqdm
 
+from support import terminal
+
 PART = 1_000_000  # words after which a longer epoch is validated and logged: some minutes
 AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
-LINE_EVERY = 60  # seconds between the lines that a file or a pipe gets
+FIRST_LINE, LINE_EVERY = 2, 60  # seconds until a file or a pipe gets a line, and between two
 JUMP_WORDS = 500  # the fewest words whose loss is compared with the loss before
 
 
@@ -23,8 +26,9 @@ def parts(words):
 class Progress:
     """The means of the epoch so far, or of a part of it, and how they are shown.
 
-    A screen gets a bar with the epoch, words per second, the loss and the time left of the whole
-    run; a file or a pipe gets a line a minute instead.
+    A screen gets a bar with the epoch, the time left of the whole run, words per second and the
+    loss; a file or a pipe gets a line a minute instead. The time left is reckoned from all windows
+    of this start but the first, and from validation and saving between them.
 
     epochs, words: how long the run and an epoch are; done: words read before this start;
     sums: (3,) float64, of this epoch or part: loss and accuracy, summed over steps, and the steps;
@@ -37,13 +41,15 @@ class Progress:
         self.began = time.perf_counter() - last.get('elapsed_time', 0)
         self.watch, self.columns = LossWatch(last.get('main/loss')), None
         self.seconds = self.read = 0  # of this epoch, since the program started
-        self.clock = self.last_line = self.last_save = time.perf_counter()
+        self.clock = self.last_save = time.perf_counter()
+        self.timed_from = self.clock, done  # what the time left is reckoned from
+        self.next_line, self.first_window = None, contextlib.ExitStack()
         self.bar = tqdm.tqdm(
             total=epochs * words,
             initial=done,
             unit=' words',
             unit_scale=True,
-            smoothing=0.05,
+            bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]',
             dynamic_ncols=True,
             leave=False,
             disable=None,
@@ -51,13 +57,18 @@ class Progress:
         )
 
     def __enter__(self):
+        self.first_window.enter_context(terminal.doing('computing the first window'))
         return self
 
     def __exit__(self, *error):
+        self.first_window.close()
         self.bar.close()
 
-    def saved(self):
-        """To be called after a checkpoint: its time does not count for words per second."""
+    @contextlib.contextmanager
+    def saving(self):
+        """Inside, a checkpoint is written; its time does not count for words per second."""
+        with terminal.doing('saving'):
+            yield
         self.clock = self.last_save = time.perf_counter()
 
     def is_due(self):
@@ -78,17 +89,21 @@ class Progress:
         if warning:
             self.say(warning, sys.stderr)
         self.sums += loss, accuracy, steps
+        clock, done = self.timed_from
+        left = (self.epochs * self.words - self.done) * (now - clock) / (self.done - done)
+        if self.next_line is None:  # in the first window much is prepared: it is no measure
+            self.first_window.close()
+            self.timed_from, self.next_line = (now, self.done), now + min(FIRST_LINE, LINE_EVERY)
         epoch = f'epoch {-(-self.done // self.words)} of {self.epochs}'
-        mean = f'loss {self.sums[0] / self.sums[2]:.3f}'
+        shown = f'{tqdm.tqdm.format_interval(left)} left, {self.read / self.seconds:,.0f} words/s, '
+        shown += f'loss {self.sums[0] / self.sums[2]:.3f}'
         self.bar.set_description_str(epoch, refresh=False)
-        self.bar.set_postfix_str(mean, refresh=False)
+        self.bar.set_postfix_str(shown, refresh=False)
         self.bar.update(words)
-        if now - self.last_line >= LINE_EVERY and not sys.stdout.isatty():
-            self.last_line = now
-            speed = self.read / self.seconds
-            left = tqdm.tqdm.format_interval((self.epochs * self.words - self.done) / speed)
+        if now >= self.next_line and not sys.stdout.isatty():
+            self.next_line = now + LINE_EVERY
             share = (self.done % self.words or self.words) / self.words
-            self.say(f'{epoch}, {share:.0%}: {mean}, {speed:,.0f} words/s, {left} left')
+            self.say(f'{epoch}, {share:.0%}: {shown}')
 
     def parts_done(self, window, windows):
         """How many parts of the epoch are done (int) if one ends with this window; or 0.

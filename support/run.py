@@ -12,6 +12,7 @@ Nothing here knows the network.
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import json
 import signal
@@ -135,7 +136,7 @@ class Folder:
         axes.set_xlabel('epoch')
         axes.set_ylabel('nats per word')
         axes.grid()
-        axes.legend()
+        axes.legend(loc='upper right')  # to find the best place may take long, with a warning
         with terminal.replacing(self.path / 'loss.png') as file:
             figure.savefig(file, format='png')
 
@@ -200,7 +201,11 @@ def explained(args):
             yield
     except OSError as error:
         error.filename = error.filename or args.out
+        if error.errno == errno.ENOSPC and last.exists():
+            error.strerror += f'; make room, then --resume {args.out} goes on'
         raise
+    except MemoryError as error:
+        raise MemoryError(f'{error}; a smaller --batchsize or --unit takes less') from None
     except FloatingPointError as error:
         advice = 'nothing was saved yet; a smaller --lr may help'
         if last.exists():
@@ -214,6 +219,13 @@ def explained(args):
             'stopped at once;', saved if last.exists() else 'nothing was saved yet', file=sys.stderr
         )
         raise
+    except Exception as error:
+        if not type(error).__module__.startswith('cupy'):  # cupy_backends, too
+            raise
+        reason = f'the GPU failed: {str(error).strip()}'
+        if last.exists():
+            reason += f'; --resume {args.out} goes on from the last save'
+        raise OSError(errno.EIO, reason, args.out) from None
 
 
 @contextlib.contextmanager

@@ -20,8 +20,9 @@ import soundfile
 
 from read_midi import MusicError, resolution, vlq
 from support import terminal
+from support.describe import PERCUSSION
 from support.music import pitch_name
-from support.notes import DRUMS, metre, notes, seconds
+from support.notes import metre, notes, seconds
 from write_midi import to_bytes
 
 try:
@@ -30,12 +31,7 @@ except ImportError:  # there is none for Linux on ARM
     midirenderer = None
 
 SOUNDFONT = pathlib.Path(pretty_midi.__file__).with_name('TimGM6mb.sf2')  # General MIDI, 6 MB
-FORMATS = {
-    '.wav': ('WAV', 'PCM_16'),
-    '.flac': ('FLAC', 'PCM_16'),
-    '.ogg': ('OGG', 'VORBIS'),
-    '.mp3': ('MP3', 'MPEG_LAYER_III'),
-}
+FORMATS = {'.flac': 'FLAC', '.ogg': 'OGG', '.mp3': 'MP3'}  # others are .wav
 MAX_SECONDS = 3600  # an hour of sound takes 2 GB of memory
 PEAK = 0.9  # of the loudest sample: .mp3 and .ogg may exceed what they are given
 # Of a whole note: from a thirty-second to two whole notes, with dots and triplets.
@@ -62,16 +58,16 @@ def playable(data):
 def write_audio(data, path, soundfont=None):
     """Writes the sound of what `to_data` gives, stereo; the format is that of the name's ending.
 
-    soundfont: the path of an .sf2 with the instruments (default: SOUNDFONT). The endings are
-    those of FORMATS; without one it is a .wav. MusicError if there is nothing to hear or too
-    much, or if the SoundFont is none; OSError if a file cannot be read or written.
+    soundfont: the path of an .sf2 with the instruments (default: SOUNDFONT). MusicError if there
+    is nothing to hear or too much, or if the SoundFont is none; OSError if a file cannot be read
+    or written.
     """
     played = playable(data)
     rate, samples = _render(data, played, soundfont or SOUNDFONT)
-    file_format, subtype = FORMATS.get(pathlib.Path(path).suffix.lower(), FORMATS['.wav'])
+    file_format = FORMATS.get(pathlib.Path(path).suffix.lower(), 'WAV')
     buffer = io.BytesIO()
     scale = numpy.float32(PEAK / max(int(samples.max()), -int(samples.min())))
-    with soundfile.SoundFile(buffer, 'w', rate, 2, subtype, format=file_format) as file:
+    with soundfile.SoundFile(buffer, 'w', rate, channels=2, format=file_format) as file:
         for start in range(0, len(samples), rate):  # libsndfile's Vorbis cannot take all at once
             file.write(samples[start : start + rate] * scale)
     with terminal.replacing(path) as file:
@@ -81,7 +77,10 @@ def write_audio(data, path, soundfont=None):
 def _render(data, played, soundfont):
     """(samples per second, (N, 2) int16) of the sound of the notes `played` of a piece."""
     if midirenderer is None:
-        raise MusicError('no sound: the package midirenderer is not installed')
+        raise MusicError(
+            'no sound: midirenderer is not installed, or there is none for this machine; '
+            'other programs play what --midi writes'
+        )
     with terminal.opened(soundfont) as file:
         instruments = file.read()
     for softer in (1, 2, 4, 8):
@@ -151,8 +150,8 @@ def piano_roll(data):
     known, in seconds. MusicError if there is nothing to see or too much.
     """
     played = playable(data)
-    pitched = [note for note in played if note.channel != DRUMS]
-    drums = [note for note in played if note.channel == DRUMS]
+    pitched = [note for note in played if note.channel != PERCUSSION]
+    drums = [note for note in played if note.channel == PERCUSSION]
     kinds = sorted({note.key for note in drums})
     end = seconds(data, [max(note.end for note in played)])[0]
     width = min(max(8, end / 5), 40)  # inches
@@ -171,8 +170,8 @@ def piano_roll(data):
         staves[-1].set_ylim(-0.7, len(kinds) - 0.3)
     for staff in staves:
         staff.grid(alpha=0.3)
-        staff.set_xlim(0, end)
     _draw_bars(staves, data, end, width)
+    staves[-1].set_xlim(0, end)
     return figure
 
 
@@ -217,7 +216,6 @@ def _draw_bars(staves, data, end, width):
     for staff in staves:
         staff.grid(which='minor', axis='x', alpha=0.15)
         staff.grid(which='major', axis='x', alpha=0.6)
-        staff.set_xlim(0, end)
     axes.set_xlabel(f'bars of {known[0]}/{known[1]}; {end:.0f} seconds')
 
 
@@ -238,16 +236,15 @@ def line_of(data, columns=100):
     words, whole = [], 4 * resolution(data['header'][12:].hex())
     for start, chord in itertools.groupby(notes(data), lambda note: note.start):
         chord = [*chord]
-        pitched = [note for note in chord if note.channel != DRUMS]
+        pitched = [note for note in chord if note.channel != PERCUSSION]
         names = [pitch_name(note.key) for note in pitched]
-        names += [drum_name(note.key) for note in chord if note.channel == DRUMS]
-        word = '+'.join(dict.fromkeys(names))
+        names += [drum_name(note.key) for note in chord if note.channel == PERCUSSION]
+        words.append('+'.join(dict.fromkeys(names)))
         if pitched and whole > 0:
             part = max(pitched[0].end - start, 1) / whole
             near = min(LENGTHS, key=lambda length: max(length / part, part / length))
-            word += f' {near.numerator}/{near.denominator}'
+            words[-1] += f' {near.numerator}/{near.denominator}'
         elif pitched:
-            length = seconds(data, [pitched[0].end]) - seconds(data, [start])
-            word += f' {length[0]:.2f} s'
-        words.append(word)
+            begin, end = seconds(data, [start, pitched[0].end])
+            words[-1] += f' {end - begin:.2f} s'
     return '\n'.join(textwrap.wrap(', '.join(words), columns, max_lines=2, placeholder=' ...'))

@@ -8,6 +8,7 @@ Every failure that an input can cause is a CorpusError with a one-line message.
 
 import concurrent.futures
 import dataclasses
+import glob
 import http.client
 import io
 import os
@@ -52,14 +53,36 @@ def find(name):
         return str(path)
     if path.name == str(name) and (DATA / name).exists():
         return str(DATA / name)
-    raise CorpusError(f'{name}: no such file or folder, neither here nor in {DATA}')
+    is_bare = path.name == str(name)
+    where = f', neither here nor in {DATA}' if is_bare else ''
+    near = terminal.files_like(path, *[DATA] * is_bare)
+    raise CorpusError(f'{name}: no such file or folder{where}{near}')
+
+
+def expanded(sources):
+    """The sources (list of str), with the files that *.mid stands for: cmd.exe leaves that to us.
+
+    What is there under this very name, an address, or a pattern that nothing fits, stays as it is.
+    """
+    found = []
+    for source in sources:
+        fitting = [] if is_address(source) or os.path.exists(source) else sorted(glob.glob(source))
+        found += fitting or [source]
+    return found
 
 
 def name_of(source):
-    """A name (str) for what is made from `source`: its last part without the ending."""
+    """A name (str) for what is made from `source`: its last part without the ending.
+
+    Every system can have a folder of this name. Windows knows no CON or NUL, none of <>:"|?* and
+    no full stop or space at the end. Its paths have 260 characters, so a name has 80 at most.
+    """
     if is_address(source):
         source = re.split('[?#]', source)[0]
-    return pathlib.Path(source).resolve().stem or 'corpus'
+    name = re.sub(r'[\0-\x1f<>:"\\|?*]', '_', pathlib.Path(source).resolve().stem)
+    name = name[:80].rstrip('. ')
+    is_device = re.fullmatch(r'(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\..*)?', name, re.IGNORECASE)
+    return f'{name}_' if is_device else name or 'corpus'
 
 
 def is_folder(source):
@@ -233,7 +256,9 @@ def download(address, seconds=MAX_SECONDS):
     try:
         return result.result(seconds)
     except concurrent.futures.TimeoutError:
-        raise CorpusError(f'{address}: not all there after {seconds} seconds') from None
+        raise CorpusError(
+            f'{address}: not all there after {seconds} seconds; download it, and give the file'
+        ) from None
 
 
 def _fetch(address):
@@ -248,13 +273,18 @@ def _fetch(address):
     except CorpusError:
         raise
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
+        reason = error
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        raise CorpusError(f'{address}: {error}') from None
+        elif isinstance(error, urllib.error.URLError):
+            reason = f'{error.reason}; is the address right, and is there a network?'
+        raise CorpusError(f'{address}: {reason}') from None
     if len(data) > MAX_DOWNLOAD:
-        raise CorpusError(f'{address}: more than {MAX_DOWNLOAD >> 20} MiB')
+        raise CorpusError(
+            f'{address}: more than {MAX_DOWNLOAD >> 20} MiB; download it, and give the file'
+        )
     if missing:
-        raise CorpusError(f'{address}: the answer ends {missing:,} bytes before its end')
+        raise CorpusError(f'{address}: the answer ends {missing:,} bytes before its end; try again')
     if content_type == 'text/html':
         raise CorpusError(f'{address}: a web page; give the address of the file itself')
     return data

@@ -3,21 +3,35 @@
 @terminal.reporting
 def main(argv=None): ...
 
+with terminal.doing('reading'):
+    ...
 with terminal.replacing('out.mid') as file:
     file.write(...)
 """
 
 import argparse
 import contextlib
+import datetime
+import difflib
 import errno
 import functools
+import itertools
 import math
 import os
 import pathlib
+import re
+import shutil
 import signal
 import stat
 import sys
 import threading
+import time
+
+TELL_AFTER, TELL_EVERY = 2, 60  # seconds until a file or a pipe is told what takes so long
+
+_under_way = []  # a threading.Event for each `doing`, the innermost last
+_told = set()  # what this command has told a file or a pipe already
+_imports = contextlib.ExitStack()
 
 
 class UserError(ValueError):
@@ -38,10 +52,12 @@ def reporting(main):
 
     @functools.wraps(main)
     def wrapped(argv=None):
+        _imports.close()
+        _told.clear()
         for name in ('stdout', 'stderr'):
             stream = getattr(sys, name)
             if stream is None:  # it was closed (>&-) or never there (pythonw)
-                setattr(sys, name, open(os.devnull, 'w'))
+                setattr(sys, name, open(os.devnull, 'w', encoding='utf-8'))
             if hasattr(stream, 'reconfigure'):  # Japanese also through pipes and on Windows
                 stream.reconfigure(encoding='utf-8', errors='replace')
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see quiet_imports
@@ -85,7 +101,9 @@ def _exit_on_sigterm():
 def message_of(error):
     """What an exception says to a user (str), '' if nothing."""
     if isinstance(error, OSError):
-        return f'{error.filename or "writing"}: {error.strerror or error}'
+        missing = isinstance(error, FileNotFoundError) and error.filename
+        near = files_like(error.filename) if missing else ''
+        return f'{error.filename or "writing"}: {error.strerror or error}{near}'
     return f'{"not enough memory: " * isinstance(error, MemoryError)}{error}'
 
 
@@ -99,10 +117,75 @@ def complain(program, message):
 def quiet_imports():
     """Lets Ctrl-C end a program without traceback also while it still imports, which takes seconds.
 
-    `reporting` undoes it. What ignores Ctrl-C, as a job in the background, goes on to.
+    A screen shows that it does. `reporting` undoes both. What ignores Ctrl-C, as a job in the
+    background, goes on to. A package that is missing is an error in one line.
     """
+    sys.excepthook = _missing_package
+    if sys.stderr and sys.stderr.isatty():
+        _imports.enter_context(doing('starting'))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _missing_package(kind, error, trace):
+    """A sys.excepthook: a newcomer forgets to install, or to activate, what was installed."""
+    if kind is not ModuleNotFoundError:
+        sys.__excepthook__(kind, error, trace)
+        return
+    complain(
+        pathlib.Path(sys.argv[0]).name,
+        f'{error.name} is not installed for {sys.executable}: activate .venv, '
+        'or see docs/installation.md',
+    )
+
+
+@contextlib.contextmanager
+def doing(what, total=0):
+    """Inside, a user sees on stderr what takes so long: `what` (str, ASCII).
+
+    A screen shows it after a second, with the time, until it is over. A file or a pipe gets a line
+    after TELL_AFTER seconds, if it has not had the same already, and one every TELL_EVERY seconds.
+    total (int): how much there is to do, if that is known. What the `with` statement gives is to
+    be called with each amount (int) that is done.
+    """
+    ended, began, done = threading.Event(), time.monotonic(), 0
+    stream, is_screen = sys.stderr, sys.stderr.isatty()
+
+    def advance(amount):
+        nonlocal done
+        done += amount
+
+    def text(seconds):
+        passed = datetime.timedelta(seconds=seconds)
+        if not 0 < done <= total:
+            return f'{what} ... {passed}'
+        left = datetime.timedelta(seconds=round(seconds * (total - done) / done))
+        return f'{what} ... {done / total:.0%}, {passed}, {left} left'
+
+    def tell():
+        width = 0
+        seconds = 1 if is_screen else TELL_EVERY if what in _told else TELL_AFTER
+        while not ended.wait(began + seconds - time.monotonic()):
+            if _under_way[-1] is ended:
+                line, end = text(seconds), '\n'
+                if is_screen:
+                    width, end = shutil.get_terminal_size().columns - 1, '\r'
+                    line = f'\r{line[:width]:<{width}}'  # a bar may stand there
+                print(line, end=end, file=stream, flush=True)
+                _told.add(what)
+            seconds += 1 if is_screen else TELL_EVERY
+        if width:
+            print(' ' * width, end='\r', file=stream, flush=True)
+
+    _under_way.append(ended)
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield advance
+    finally:
+        ended.set()
+        thread.join()
+        _under_way.remove(ended)
 
 
 class Screen:
@@ -133,6 +216,38 @@ class Screen:
 def discard(stream):
     """Lets all further output to a stream vanish, also what Python flushes at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, but an error is one line, and offers what a mistyped option may have meant."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        self._given = sys.argv[1:] if args is None else args
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message):
+        known = re.findall('--[a-z][a-z-]+', self.format_usage())
+        for name in (arg.partition('=')[0] for arg in self._given if re.match('--?[a-z]{2}', arg)):
+            if name not in known:
+                message += did_you_mean(name, known) or '; --help lists the options'
+        complain(self.prog, message)
+        self.exit(2)
+
+
+def did_you_mean(name, known):
+    """'; did you mean ...?' (str) with those of some known names that are like it, or ''."""
+    plain = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(name.lower(), plain, 3, cutoff=0.7)
+    return f'; did you mean {" or ".join(plain[other] for other in near)}?' if near else ''
+
+
+def files_like(path, *folders):
+    """did_you_mean of a file that is not there, among those in its folder and in other folders."""
+    path, names = pathlib.Path(path), []
+    for folder in (path.parent, *folders):
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            names += [entry.name for entry in itertools.islice(entries, 5000)]
+    return did_you_mean(path.name, names)
 
 
 def number(kind, low, high=None):
@@ -194,7 +309,7 @@ def replacing(path):
         file.flush()
         os.fsync(file.fileno())
         file.close()
-        os.replace(partial, target)
+        _replace(partial, target)
     except BaseException as error:
         if isinstance(error, OSError):
             error.filename = path
@@ -204,3 +319,13 @@ def replacing(path):
         with contextlib.suppress(OSError):
             os.unlink(partial)
         raise
+
+
+def _replace(partial, target):
+    """os.replace; on Windows it fails while another program has the target open: for a second."""
+    for wait in (0.1, 0.3, 0.6):
+        try:
+            return os.replace(partial, target)
+        except PermissionError:
+            time.sleep(wait)
+    return os.replace(partial, target)

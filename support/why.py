@@ -13,8 +13,8 @@ from fractions import Fraction
 
 import numpy
 
-from read_midi import PERCUSSION, WORD, Setup, parse_word, quarter_of
-from support.describe import describe
+from read_midi import WORD, Setup, parse_word, quarter_of
+from support.describe import PERCUSSION, describe
 from support.music import pitch_name
 from support.text import EOS, detokenize_stream, encode
 

@@ -15,10 +15,12 @@ import numpy
 import pytest
 
 import train
+from support import terminal
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CORPORA = ROOT.parent / 'shared' / 'corpora'
 TINY = ['--unit', '8', '--batchsize', '4', '--bproplen', '6', '--epoch', '2', '--sample-every', '0']
+posix = pytest.mark.skipif(os.name == 'nt', reason='signals, links and devices of POSIX')
 FILES_OF_A_RUN = ['.lock', 'best.npz', 'last.npz', 'log.jsonl', 'loss.png']
 
 
@@ -35,6 +37,12 @@ def in_the_foreground():
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, handler)
+
+
+@pytest.fixture(autouse=True)
+def in_no_hurry(monkeypatch):
+    """On a busy machine, too, errors stand alone on stderr."""
+    monkeypatch.setattr(terminal, 'TELL_AFTER', 600)
 
 
 @pytest.fixture(params=['@numpy', pytest.param('@cupy:0', marks=pytest.mark.gpu)])
@@ -75,7 +83,7 @@ def small_text(folder):
     words = 'the cat sat on a mat and ate one fish'.split()
     random = numpy.random.RandomState(0)
     lines = [' '.join(random.choice(words, 7)) for _ in range(60)]
-    (folder / 'small.txt').write_text('\n'.join(lines) + '\n')
+    (folder / 'small.txt').write_text('\n'.join(lines) + '\n', encoding='utf-8')
     return folder / 'small.txt'
 
 
@@ -121,7 +129,8 @@ def started(*argv, constants='', before=(), **options):
     Its stdout is a pipe, its stderr, too, if `options` say nothing else.
     """
     program = (
-        f'import sys, train\nfrom support import progress\n{constants}\nsys.exit(train.main())'
+        'import sys, train\nfrom support import progress, terminal\nterminal.TELL_AFTER = 600\n'
+        f'{constants}\nsys.exit(train.main())'
     )
     options = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **options}
     with subprocess.Popen(
@@ -129,6 +138,7 @@ def started(*argv, constants='', before=(), **options):
         env={**os.environ, 'PYTHONPATH': str(ROOT)},
         text=True,
         **options,
+        encoding='utf-8',
     ) as process:
         try:
             yield process

@@ -92,7 +92,7 @@ def main(argv=None):
                 assert start(folder / f'{name}.notes', *options, '--out', whole).wait() == 0
                 unbroken[name] = (
                     time.perf_counter() - began,
-                    set((folder / f'{name}.notes').read_text().splitlines()),
+                    set((folder / f'{name}.notes').read_text(encoding='utf-8').splitlines()),
                     untimed(whole / 'log.jsonl'),
                 )
             duration, written, log = unbroken[name]

@@ -13,10 +13,10 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import getpass
 import io
 import json
 import multiprocessing
-import os
 import pathlib
 import random
 import signal
@@ -202,9 +202,11 @@ def feed_text(raw):
 
 def checkpoint_seeds():
     """The checkpoints (bytes) of two small runs; their sources stay in a temporary folder."""
-    folder = pathlib.Path(tempfile.gettempdir()) / f'mutations-{os.getuid()}'
+    folder = pathlib.Path(tempfile.gettempdir()) / f'mutations-{getpass.getuser()}'
     folder.mkdir(exist_ok=True)
-    (folder / 'small.txt').write_text('the cat sat on a mat and ate one fish\n' * 30)
+    (folder / 'small.txt').write_text(
+        'the cat sat on a mat and ate one fish\n' * 30, encoding='utf-8'
+    )
     (folder / 'small.mid').write_bytes(midi_seeds()[0])
     seeds = []
     for source in (['--corpus', folder / 'small.txt'], ['--midi', folder / 'small.mid']):

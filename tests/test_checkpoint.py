@@ -18,7 +18,7 @@ from support import checkpoint
 import generate
 import train
 from support.checkpoint import Checkpoint, CheckpointError
-from conftest import arrays, forge, run
+from conftest import arrays, forge, run, posix
 from rnn import RNN
 
 FIELDS = {
@@ -159,6 +159,7 @@ def test_foreign_files_are_refused(tmp_path, data):
         checkpoint.load(tmp_path / 'm.npz')
 
 
+@posix
 def test_missing_files_folders_and_devices(tmp_path):
     with pytest.raises(CheckpointError, match='no such file'):
         checkpoint.load(tmp_path / 'none.npz')

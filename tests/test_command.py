@@ -1,18 +1,21 @@
 """What all programs promise: UTF-8, one line for an error, closed pipes."""
 
 import argparse
+import io
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import mido
 import pytest
 
+import generate
 from support import terminal
 import train
-from conftest import TINY
+from conftest import TINY, posix
 
 PROGRAMS = pathlib.Path(train.__file__).parent
 NAME = 'ホームズ緋'
@@ -83,6 +86,7 @@ def test_a_reader_that_goes_away_is_no_error(japanese, program, argv):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding='utf-8',
     ) as process:
         assert process.stdout.readline()
         process.stdout.close()
@@ -94,7 +98,7 @@ def test_a_reader_that_goes_away_is_no_error(japanese, program, argv):
     )
 
 
-@pytest.mark.skipif(os.name == 'nt', reason='no such shell')
+@posix
 @pytest.mark.parametrize(
     'program, argv', [(program, argv) for code, program, *argv in COMMANDS if code == 0]
 )
@@ -103,25 +107,39 @@ def test_streams_that_are_closed_are_no_error(japanese, program, argv):
         ['/bin/sh', '-c', 'exec "$@" >&- 2>&-', 'sh', sys.executable, PROGRAMS / program, *argv],
         capture_output=True,
         text=True,
+        encoding='utf-8',
     )
     assert done.returncode == 0
     if program == 'train.py':  # it has learned nevertheless
         assert (japanese / 'result' / NAME / 'last.npz').exists()
 
 
+@posix
 @pytest.mark.parametrize('program', ['train.py', 'generate.py'])
 def test_ctrl_c_while_importing_is_no_traceback(folder, program):
     """numpy is a module here that waits for Ctrl-C, as a slow import would."""
     (folder / 'numpy.py').write_text(
-        'import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n'
+        'import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n',
+        encoding='utf-8',
     )
     done = subprocess.run(
         [sys.executable, PROGRAMS / program],
         capture_output=True,
         text=True,
         env={**os.environ, 'PYTHONPATH': str(folder)},
+        encoding='utf-8',
     )
     assert done.returncode == -signal.SIGINT and done.stderr == '' and done.stdout == ''
+
+
+@pytest.mark.parametrize('program', ['train.py', 'generate.py'])
+def test_nothing_is_installed(folder, program):
+    """-S hides what is."""
+    done = subprocess.run(
+        [sys.executable, '-S', PROGRAMS / program], capture_output=True, text=True, encoding='utf-8'
+    )
+    assert done.returncode == 1 and done.stderr.count('\n') == 1
+    assert done.stderr.startswith(f'{program}: ') and 'docs/installation.md' in done.stderr
 
 
 def test_stderr_that_goes_away_is_no_error(japanese):
@@ -149,6 +167,50 @@ def test_numbers_out_of_bounds(text, message):
     assert terminal.number(int, 1)('2000000000') == 2000000000
 
 
+@pytest.mark.parametrize(
+    'program, argv, offer',
+    [
+        (train, ['--corpus', 'holmes.txt', '--epohc', '5'], 'did you mean --epoch?'),
+        (train, ['--corpus', 'holmes.txt', '--batch_size=5'], 'did you mean --batchsize?'),
+        (train, ['-corpus', 'holmes.txt'], 'did you mean --corpus?'),
+        (train, ['--zzz'], '--zzz; --help lists the options'),
+        (generate, ['--temprature', '1'], 'did you mean --temperature?'),
+        (train, ['-b', '0', '--corpus', 'holmes.txt'], '0 is not 1 or more'),
+    ],
+)
+def test_options_like_a_mistyped_one_are_offered(program, argv, offer, failed):
+    assert failed(2, program, *argv).endswith(offer)
+
+
+@pytest.mark.parametrize(
+    'program, argv, code',
+    [
+        (generate, [], 1),
+        (generate, ['--midi', 'out.mid'], 1),
+        (generate, ['--near', 'ホームズ'], 1),
+    ],
+)
+def test_a_fresh_clone_has_no_model(folder, program, argv, code, failed):
+    assert 'train one: python train.py --' in failed(code, program, *argv)
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no device that is always full')
+@pytest.mark.parametrize('argv', [[], ['--out', '/dev/full']])
+def test_a_full_disk(japanese, argv):
+    with open('/dev/null' if argv else '/dev/full', 'w', encoding='utf-8') as full:
+        done = subprocess.run(
+            [sys.executable, PROGRAMS / 'generate.py', '--seed', '1', *argv],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding='utf-8',
+        )
+    assert done.returncode == 1
+    *_, line = done.stderr.splitlines()
+    assert line.startswith('generate.py: ') and 'No space left on device' in line
+    assert 'Traceback' not in done.stderr
+
+
 def test_an_error_is_one_line_whatever_is_in_it(capsys):
     @terminal.reporting
     def main(argv=None):
@@ -164,6 +226,7 @@ def test_an_error_is_one_line_whatever_is_in_it(capsys):
     )
 
 
+@posix
 def test_what_is_no_ordinary_file_is_written_to(tmp_path):
     with terminal.replacing('/dev/null') as file:
         file.write(b'x')
@@ -172,3 +235,79 @@ def test_what_is_no_ordinary_file_is_written_to(tmp_path):
     with terminal.replacing(tmp_path / 'link') as file:
         file.write(b'new')
     assert (tmp_path / 'link').is_symlink() and (tmp_path / 'file').read_bytes() == b'new'
+
+
+def test_a_file_that_another_program_reads_is_replaced_later(tmp_path, monkeypatch):
+    """As on Windows, where a file cannot be replaced while it is open."""
+    replace, refused = os.replace, []
+
+    def refuse_once(*paths):
+        if not refused:
+            refused.append(paths)
+            raise PermissionError
+        replace(*paths)
+
+    monkeypatch.setattr(os, 'replace', refuse_once)
+    with terminal.replacing(tmp_path / 'last.npz') as file:
+        file.write(b'new')
+    assert refused and (tmp_path / 'last.npz').read_bytes() == b'new'
+
+
+# What takes long
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def wait_for(stream, text):
+    began = time.process_time()
+    while text not in stream.getvalue():
+        assert time.process_time() < began + 60
+
+
+def test_a_screen_shows_what_takes_long_until_it_is_over(monkeypatch):
+    monkeypatch.setattr(sys, 'stderr', Terminal())
+    with terminal.doing('reading'):
+        wait_for(sys.stderr, '\rreading ... 0:00:02')
+    drawn = sys.stderr.getvalue()
+    assert '\n' not in drawn and max(map(len, drawn.split('\r'))) < 80
+    assert drawn.split('\r')[-2].isspace() and drawn.endswith('\r')
+
+
+def test_a_pipe_gets_a_line(monkeypatch):
+    monkeypatch.setattr(sys, 'stderr', io.StringIO())
+    monkeypatch.setattr(terminal, 'TELL_AFTER', 1)
+    with terminal.doing('cutting', 200) as advance:
+        advance(50)
+        wait_for(sys.stderr, 'cutting ... 25%, 0:00:01, 0:00:03 left\n')
+        with terminal.doing('reading'):
+            wait_for(sys.stderr, 'reading ... 0:00:01\n')
+    assert len(sys.stderr.getvalue().splitlines()) == 2
+
+
+def test_what_is_over_at_once_is_not_told(capsys):
+    with terminal.doing('reading'):
+        pass
+    assert capsys.readouterr().err == ''
+
+
+@posix
+@pytest.mark.parametrize('program', ['train.py', 'generate.py'])
+def test_a_slow_start_is_shown(folder, program):
+    """numpy is a module here that never ends."""
+    import pty
+
+    (folder / 'numpy.py').write_text('while True: pass\n', encoding='utf-8')
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, PROGRAMS / program],
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, 'PYTHONPATH': str(folder)},
+    ) as process:
+        os.close(theirs)
+        assert b'starting ... 0:00:01' in os.read(ours, 1000)
+        process.kill()
+    os.close(ours)

@@ -58,7 +58,7 @@ def test_samples_are_notes_and_the_log_has_their_words(tune, folder, capsys):
         names = re.findall('[A-G]#?[0-9]', sample)
         assert names and sample.count('\n') <= 10 and not re.search('[0-9a-f]{2}_[89]', sample)
     assert train.main(['--resume', 'result/tune', '--epoch', '6']) == 0  # and it outlives that
-    lines = (folder / 'result/tune/log.jsonl').read_text().splitlines()
+    lines = (folder / 'result/tune/log.jsonl').read_text(encoding='utf-8').splitlines()
     log = [json.loads(line) for line in lines]
     samples = [entry.get('sample') for entry in log]
     assert [sample is None for sample in samples] == [True, False, True, False, True, False]
@@ -194,7 +194,7 @@ def test_wrong_calls_of_train(tune, failed, options, expected, said):
     (tune.parent / 'empty').mkdir()
     (tune.parent / 'broken').mkdir()
     (tune.parent / 'broken' / 'a.mid').write_bytes(b'MThd')
-    (tune.parent / 'text.mid').write_text('no music')
+    (tune.parent / 'text.mid').write_text('no music', encoding='utf-8')
     assert said in failed(expected, train, *options)
 
 
@@ -253,6 +253,22 @@ def test_greedy_words_are_what_the_network_says(composer, folder):
     words = most_likely(composer, '00_90_3c50', 12)
     assert len(words) == 13
     assert (folder / 'out.mid').read_bytes() == written(words, composer)
+
+
+def test_default_temperatures(composer, small_text, capsys):
+    def piece(*options):
+        generate.main(['--midi', 'out.mid', '--start', 'C4', '--seed', '3', *options])
+        return pathlib.Path('out.mid').read_bytes()
+
+    assert piece() == piece('--temperature', '0.7') != piece('--temperature', '1')
+    train.main(['--corpus', 'small.txt', *RUN])
+
+    def text(*options):
+        capsys.readouterr()
+        generate.main(['--start', 'cat', '--seed', '3', *options])
+        return capsys.readouterr().out
+
+    assert text() == text('--temperature', '1') != text('--temperature', '0.7')
 
 
 def test_start(composer, failed):

@@ -179,7 +179,9 @@ def test_unknown_start_word(trained, failed):
 
 
 def test_unk_is_never_written_nor_taken(small_text, capsys, failed):
-    small_text.write_text(small_text.read_text() + 'rare words once\n')
+    small_text.write_text(
+        small_text.read_text(encoding='utf-8') + 'rare words once\n', encoding='utf-8'
+    )
     train.main(['--corpus', 'small.txt', *TINY, '--min-count', '2'])
     assert "'rare'" in failed(2, generate, '--start', 'rare')
     assert "'<unk>'" in failed(2, generate, '--start', '<unk>')
@@ -207,7 +209,7 @@ def test_unk_is_never_written_nor_taken(small_text, capsys, failed):
 )
 def test_wrong_use_and_failures(folder, failed, code, argv, message):
     (folder / 'a.npz').write_bytes(b'PK\x03\x04')
-    (folder / 'file').write_text('')
+    (folder / 'file').write_text('', encoding='utf-8')
     if 'none' in argv:
         (folder / 'none').mkdir()
     assert message in failed(code, generate, *argv)
@@ -215,7 +217,7 @@ def test_wrong_use_and_failures(folder, failed, code, argv, message):
 
 @pytest.mark.parametrize('out, message', [('file/x.txt', 'file/x.txt: '), ('.', '.: ')])
 def test_a_text_that_cannot_be_written(trained, folder, capsys, out, message):
-    (folder / 'file').write_text('')
+    (folder / 'file').write_text('', encoding='utf-8')
     capsys.readouterr()
     assert generate.main(['--out', out]) == 1
     lines = capsys.readouterr().err.splitlines()

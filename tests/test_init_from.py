@@ -31,7 +31,7 @@ def begin(*argv, corpus='new.txt'):
 def new_text(trained):
     """A file new.txt: words of small.txt, and a hundred times four new ones."""
     new = ' '.join(f'cat {n}a the {n}b {n}c mat {n}d\n' for n in range(100))
-    pathlib.Path('new.txt').write_text(new)
+    pathlib.Path('new.txt').write_text(new, encoding='utf-8')
     return new.split()
 
 
@@ -109,8 +109,8 @@ def test_the_seed_draws_the_new_rows(new_text):
 
 
 def test_a_text_without_a_new_word(trained, capsys):
-    lines = pathlib.Path('small.txt').read_text().splitlines(keepends=True)
-    pathlib.Path('new.txt').write_text(''.join(lines[::-1]))
+    lines = pathlib.Path('small.txt').read_text(encoding='utf-8').splitlines(keepends=True)
+    pathlib.Path('new.txt').write_text(''.join(lines[::-1]), encoding='utf-8')
     old, new = checkpoint.load(OLD), begin()
     assert new.vocabulary == old.vocabulary
     assert '0 of 11 words are new to it' in capsys.readouterr().out
@@ -170,20 +170,22 @@ def test_rare_words():
 
 
 def test_unk_stays_and_is_only_made_if_it_is_needed(small_text):
-    pathlib.Path('rare.txt').write_text(small_text.read_text() + 'once\n')
+    pathlib.Path('rare.txt').write_text(small_text.read_text() + 'once\n', encoding='utf-8')
     assert run(train, '--corpus', 'rare.txt', *TINY, '--min-count', 2, '--out', 'result/small') == 0
     old = checkpoint.load(OLD).vocabulary
     assert old[-1] == '<unk>'
-    pathlib.Path('new.txt').write_text('the twice cat twice sat once\n' * 40 + 'seldom\n')
+    pathlib.Path('new.txt').write_text(
+        'the twice cat twice sat once\n' * 40 + 'seldom\n', encoding='utf-8'
+    )
     assert begin().vocabulary == [*old, 'twice', 'once', 'seldom']
     assert begin('--min-count', 2).vocabulary == [*old, 'twice', 'once']
     assert begin('--vocab-size', len(old) + 1).vocabulary == [*old, 'twice']
 
 
 def test_characters(folder):
-    pathlib.Path('small.txt').write_text('hello\n' * 60)
+    pathlib.Path('small.txt').write_text('hello\n' * 60, encoding='utf-8')
     assert run(train, '--corpus', 'small.txt', *TINY, '--level', 'char') == 0
-    pathlib.Path('new.txt').write_text('hollow\n' * 60)
+    pathlib.Path('new.txt').write_text('hollow\n' * 60, encoding='utf-8')
     new = begin()
     assert new.vocabulary == ['h', 'e', 'l', 'o', EOS, 'w'] and new.tokenizer == 'char'
     assert new.options['level'] == 'char'
@@ -193,7 +195,7 @@ def test_the_tokenizer_is_that_of_the_model(folder, capsys):
     """English after Japanese is cut by MeCab, too: its words shall be those of the model."""
     pathlib.Path('small.txt').write_text('猫はStudy in Scarletを読んだ。\n' * 40, 'utf-8')
     assert run(train, '--corpus', 'small.txt', *TINY) == 0
-    pathlib.Path('new.txt').write_text('A Study in Scarlet.\n' * 40)
+    pathlib.Path('new.txt').write_text('A Study in Scarlet.\n' * 40, encoding='utf-8')
     new = begin()
     assert f'cut by MeCab (as for {OLD})' in capsys.readouterr().out
     assert new.tokenizer == 'mecab' and new.vocabulary[-2:] == ['A', '.']
@@ -202,7 +204,7 @@ def test_the_tokenizer_is_that_of_the_model(folder, capsys):
 def test_the_network_is_that_of_the_model(small_text):
     network = ['--cell', 'gru', '--layer', '1', '--unit', '5']
     assert run(train, '--corpus', 'small.txt', *TINY, *network) == 0
-    pathlib.Path('new.txt').write_text('a new cat\n' * 40)
+    pathlib.Path('new.txt').write_text('a new cat\n' * 40, encoding='utf-8')
     new = begin()
     assert (new.model.cell, new.model.n_layers, new.model.n_units) == ('gru', 1, 5)
     assert [new.options[name] for name in ('cell', 'layer', 'unit')] == ['gru', 1, 5]
@@ -280,7 +282,7 @@ def test_what_is_no_model(failed, new_text):
     assert 'a model of text, not of music' in failed(
         2, train, '--init-from', 'result/small', '--midi', 'track1.mid'
     )
-    pathlib.Path('small.txt').write_text('another text\n' * 60)
+    pathlib.Path('small.txt').write_text('another text\n' * 60, encoding='utf-8')
     line = failed(1, train, '--resume', 'result/small')
     assert 'not what' in line and f'--init-from {OLD} begins a new run' in line
 

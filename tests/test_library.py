@@ -27,7 +27,7 @@ def library(folder):
         (folder / 'library' / name).write_text(text, encoding='utf-8')
     (folder / 'library' / 'bad.txt').write_bytes(b'\xff\xfe\xfa')
     (folder / 'library' / 'binary.txt').write_bytes(b'a\0')
-    (folder / 'library' / 'notes.md').write_text('not a text of it')
+    (folder / 'library' / 'notes.md').write_text('not a text of it', encoding='utf-8')
     return ''.join(text if text.endswith('\n') else text + '\n' for text in texts.values())
 
 
@@ -75,7 +75,7 @@ def test_a_folder_that_is_worth_several_processes(folder):
     text = ''
     for n, size in enumerate((700000, 3, 300000)):
         part = ' '.join(random.randint(0, 5000, size).astype(str)) + '\n'
-        (folder / 'library' / f'{n}.txt').write_text(part)
+        (folder / 'library' / f'{n}.txt').write_text(part, encoding='utf-8')
         text += part
     (folder / 'library' / '3.txt').write_bytes(b'\xff\xfe\xfa')
     encoded = encode_folder('library', min_count=180)
@@ -147,13 +147,15 @@ def test_damaged_files_are_made_again(library, damage):
     encode_folder('library')
     (ids_path,) = pathlib.Path().glob('*.ids')
     notes_path = ids_path.with_suffix('.json')
-    text = notes_path.read_text()
+    text = notes_path.read_text(encoding='utf-8')
     if isinstance(damage, dict):
-        notes_path.write_text(json.dumps({**json.loads(text), **damage}))
+        notes_path.write_text(json.dumps({**json.loads(text), **damage}), encoding='utf-8')
     elif 'ids' in damage:
         ids_path.write_bytes(bytes(len(ids_path.read_bytes())) if '0' in damage else b'')
     else:
-        notes_path.write_text({'a list': '[]', 'nothing': '{}', 'half': text[:50]}[damage])
+        notes_path.write_text(
+            {'a list': '[]', 'nothing': '{}', 'half': text[:50]}[damage], encoding='utf-8'
+        )
     encoded = encode_folder('library')
     ids, vocabulary = expected(library)
     assert encoded.ids.tolist() == ids.tolist() and encoded.vocabulary == vocabulary
@@ -164,7 +166,7 @@ def test_no_text_of_a_folder_can_be_read(folder):
     (folder / 'library' / 'bad.txt').write_bytes(b'\xff\xfe\xfa')
     with pytest.raises(CorpusError, match='bad.txt.*none of the 1 texts'):
         encode_folder('library')
-    (folder / 'library' / 'bad.txt').write_text('\n \n')
+    (folder / 'library' / 'bad.txt').write_text('\n \n', encoding='utf-8')
     with pytest.raises(CorpusError, match='no text'):
         encode_folder('library')
     assert not list(folder.glob('*.ids'))

@@ -22,7 +22,11 @@ SUPPORT = pathlib.Path(__file__).resolve().parents[1] / 'support'
 
 def python(code, *options):
     return subprocess.run(
-        [sys.executable, *options, '-c', code], cwd=SUPPORT, text=True, capture_output=True
+        [sys.executable, *options, '-c', code],
+        cwd=SUPPORT,
+        text=True,
+        capture_output=True,
+        encoding='utf-8',
     )
 
 
@@ -329,7 +333,7 @@ def test_training(tmp_path, capsys):
     trainer.run()
     names = {path.name for path in (tmp_path / 'whole').iterdir()}
     assert names >= {'best', 'cg.dot', 'log', 'loss.png', 'snapshot_4'}
-    log = json.loads((tmp_path / 'whole' / 'log').read_text())
+    log = json.loads((tmp_path / 'whole' / 'log').read_text(encoding='utf-8'))
     assert [entry['epoch'] for entry in log] == [1, 2, 3, 4]
     assert [entry['lr'] for entry in log] == pytest.approx([0.1, 0.05, 0.025, 0.0125])
     assert log[3]['validation/main/loss'] < log[0]['validation/main/loss']

@@ -12,7 +12,7 @@ import pytest
 
 from support import checkpoint
 import train
-from conftest import ROOT, entries, untimed
+from conftest import ROOT, entries, untimed, posix
 
 TINY = ['--corpus', 'small.txt', '--unit', '8', '--batchsize', '4', '--dropout', '0']
 TINY += ['--sample-every', '0']
@@ -41,6 +41,7 @@ def start(n, *args, program=ROOT / 'train.py'):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding='utf-8',
     )
 
 
@@ -106,8 +107,8 @@ def test_resumed_by_other_numbers_of_processes(small_text):
 
 def test_each_process_has_its_own_dropout(small_text):
     """Two streams of the same words differ only by dropout, if it is not the same for both."""
-    words = ' '.join(small_text.read_text().split()[:40])
-    small_text.write_text(f'{words} {words} end')
+    words = ' '.join(small_text.read_text(encoding='utf-8').split()[:40])
+    small_text.write_text(f'{words} {words} end', encoding='utf-8')
     options = [*TINY, '--batchsize', '2', '--bproplen', '40', '--val-frac', '0', '--epoch', '1']
 
     def rows_are_equal(out):
@@ -121,6 +122,7 @@ def test_each_process_has_its_own_dropout(small_text):
     assert code == 0 and not rows_are_equal('with'), err
 
 
+@posix
 @pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_and_saves(small_text, number, code):
     with start(2, *TINY, '--bproplen', '12', '--epoch', '100000') as running:
@@ -157,12 +159,15 @@ def test_what_all_processes_find_wrong_is_said_once(small_text, options, code, s
 def test_an_error_of_one_process_ends_all(small_text):
     """The first one cannot write what it has learned; the other would wait for it forever."""
     program = pathlib.Path('failing.py')
-    program.write_text("""
+    program.write_text(
+        """
 import resource, sys, mpi4py.MPI, train
 if not mpi4py.MPI.COMM_WORLD.rank:
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 sys.exit(train.main())
-""")
+""",
+        encoding='utf-8',
+    )
     code, _, err = processes(2, *TINY, '--bproplen', '12', program=program)
     line = 'process 0 of 2: result/small/best.npz: File too large'
     assert code and line in err and 'Traceback' not in err
@@ -170,7 +175,7 @@ sys.exit(train.main())
 
 def test_a_run_that_begins_with_a_model(trained):
     """Two processes draw the same rows for new words, and learn what one learns."""
-    pathlib.Path('new.txt').write_text('the dog and the cat sat on a sofa\n' * 60)
+    pathlib.Path('new.txt').write_text('the dog and the cat sat on a sofa\n' * 60, encoding='utf-8')
     argv = ['--init-from', trained, '--corpus', 'new.txt', '--epoch', 2, '--batchsize', 4]
     argv += ['--dropout', 0, '--sample-every', 0]
     assert train.main([*map(str, argv), '--out', 'one']) == 0
@@ -184,13 +189,18 @@ def test_a_run_that_begins_with_a_model(trained):
 def test_processes_that_read_different_texts(small_text):
     """As on machines with copies of their own; they would wait for ever, or learn nonsense."""
     program = pathlib.Path('copies.py')
-    program.write_text("""
+    program.write_text(
+        """
 import sys, mpi4py.MPI, train
 if mpi4py.MPI.COMM_WORLD.rank:
     sys.argv[sys.argv.index('small.txt')] = 'other.txt'
 sys.exit(train.main())
-""")
-    pathlib.Path('other.txt').write_text(small_text.read_text() + 'a fish\n')
+""",
+        encoding='utf-8',
+    )
+    pathlib.Path('other.txt').write_text(
+        small_text.read_text(encoding='utf-8') + 'a fish\n', encoding='utf-8'
+    )
     code, _, err = processes(2, *TINY, program=program)
     assert (
         code == 1 and err.count('process 1 has read another text') == 1 and 'Traceback' not in err
@@ -204,12 +214,13 @@ def test_a_loss_that_is_no_number_is_said_once(small_text):
 
 def test_without_mpi4py(small_text):
     """A module of that name stands in its way, as a broken installation would."""
-    pathlib.Path('mpi4py.py').write_text('raise ImportError("no MPI here")')
+    pathlib.Path('mpi4py.py').write_text('raise ImportError("no MPI here")', encoding='utf-8')
     done = subprocess.run(
         [sys.executable, train.__file__, *TINY, '--mpi'],
         env={**os.environ, 'PYTHONPATH': os.getcwd()},
         capture_output=True,
         text=True,
+        encoding='utf-8',
     )
     assert done.returncode == 1 and done.stderr.count('\n') == 1
     assert 'requirements/mpi.txt' in done.stderr

@@ -97,7 +97,7 @@ def test_all_tracks_interleaved():
 
 def test_which_track():
     data = read_midi.from_bytes(TWO)
-    assert read_midi.note_counts(data) == [0, 1, 2]
+    assert [(part.track, part.notes) for part in read_midi.parts(data)] == [(1, 1), (2, 2)]
     assert (
         read_midi.choose_track(data) == 1  # 2 has more, but percussion
         and read_midi.choose_track(data, 1) == 1
@@ -215,7 +215,7 @@ def tunes(folder):
     )
     (folder / 'set' / 'more' / 'empty.mid').write_bytes(song(''))
     (folder / 'set' / 'more' / 'broken.mid').write_bytes(b'MThd')
-    (folder / 'set' / 'notes.txt').write_text('no music')
+    (folder / 'set' / 'notes.txt').write_text('no music', encoding='utf-8')
     (folder / 'set' / '._a.mid').write_bytes(
         song('00 90 01 64  83 60 80 01 40', division=480)
     )  # as macOS leaves

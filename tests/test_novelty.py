@@ -45,9 +45,12 @@ def test_the_same_by_searching(learned, written, n):
     ],
 )
 def test_the_table(folder, capsys, level, longest, shares):
-    (folder / 'learned.txt').write_text('the cat sat on the mat\nthe dog saw it\n')
+    (folder / 'learned.txt').write_text(
+        'the cat sat on the mat\nthe dog saw it\n', encoding='utf-8'
+    )
     (folder / 'written.txt').write_text(
-        {'word': 'my cat sat on the mat\n', 'char': 'Q: the cat sat on the mat\n'}[level]
+        {'word': 'my cat sat on the mat\n', 'char': 'Q: the cat sat on the mat\n'}[level],
+        encoding='utf-8',
     )
     assert novelty.main(['learned.txt', 'written.txt', '--level', level, '--val-frac', '0']) == 0
     row = next(

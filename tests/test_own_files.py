@@ -11,7 +11,7 @@ from support import checkpoint
 from support.source import DATA
 import generate
 import train
-from conftest import TINY, run
+from conftest import TINY, posix, run
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def refused(capsys):
     return check
 
 
+@posix
 def test_the_text_that_was_learned(small_text, refused, monkeypatch):
     """By any name: another spelling, links, another current folder, an older run that goes on."""
     (small_text.parent / 'deep').mkdir()
@@ -51,6 +52,7 @@ def test_the_text_that_was_learned(small_text, refused, monkeypatch):
     assert run(generate, '--model', '../result/small', '--length', 1, '--out', 'small.txt') == 0
 
 
+@posix
 def test_a_text_that_was_learned_through_a_link(small_text, refused):
     os.symlink('small.txt', 'link.txt')
     assert run(train, '--corpus', 'link.txt', *TINY) == 0
@@ -62,7 +64,7 @@ def test_the_texts_of_a_folder(small_text, refused):
     pathlib.Path('library/deep').mkdir(parents=True)
     for name in ('library/a.txt', 'library/deep/b.txt', 'c.txt'):
         shutil.copy('small.txt', name)
-    pathlib.Path('library/notes.md').write_text('not learned')
+    pathlib.Path('library/notes.md').write_text('not learned', encoding='utf-8')
     assert run(train, '--corpus', 'library', 'c.txt', *TINY, '--test', 'small.txt') == 0
     for name in ('library/a.txt', 'library/deep/../deep/b.txt', 'c.txt', 'small.txt'):
         refused('--out', name)
@@ -79,6 +81,7 @@ def test_a_name_that_was_found_in_data(folder, monkeypatch, refused):
     assert run(generate, '--length', 1, '--out', 'hello.txt') == 0  # here it is another file
 
 
+@posix
 def test_the_music_that_was_learned(folder, refused):
     pathlib.Path('tunes').mkdir()
     for name in ('song.mid', 'song-2.mid', 'tunes/a.mid'):

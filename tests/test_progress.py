@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import time
 
 import numpy
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from support import progress
 from support.progress import LossWatch
 import train
-from conftest import TINY, entries, run, started
+from conftest import TINY, entries, run, started, posix
 
 
 def test_lines_into_a_pipe(small_text, capsys, monkeypatch):
@@ -18,7 +19,7 @@ def test_lines_into_a_pipe(small_text, capsys, monkeypatch):
     monkeypatch.setattr(progress, 'LINE_EVERY', 0)
     assert run(train, '--corpus', 'small.txt', *TINY) == 0
     out, err = capsys.readouterr()
-    pattern = r'epoch (\d+) of 2, (\d+)%: loss ([\d.]+), [\d,]+ words/s, ([\d:]+) left'
+    pattern = r'epoch (\d+) of 2, (\d+)%: ([\d:]+) left, [\d,]+ words/s, loss ([\d.]+)'
     lines = [re.fullmatch(pattern, line) for line in out.splitlines() if line.startswith('epoch ')]
     lines = [line.groups() for line in lines if line]
     assert len(lines) == 2 * 19 and err == ''
@@ -26,17 +27,18 @@ def test_lines_into_a_pipe(small_text, capsys, monkeypatch):
         shares = [int(share) for number, share, _, _ in lines if number == epoch]
         # 113 words in each stream, 6 in a window
         assert shares == [round(100 * min(6 * n, 113) / 113) for n in range(1, 20)]
-        losses = [float(loss) for number, _, loss, _ in lines if number == epoch]
+        losses = [float(loss) for number, _, _, loss in lines if number == epoch]
         assert losses[-1] == pytest.approx(entry['main/loss'], abs=6e-4)
-    assert lines[-1][-1] == '00:00'
+    assert lines[-1][2] == '00:00'
 
 
-def test_no_line_in_the_first_minute(small_text, capsys):
+def test_a_short_run_into_a_pipe_is_only_a_table(small_text, capsys, monkeypatch):
+    monkeypatch.setattr(progress, 'FIRST_LINE', 60)  # on a slow machine, too
     assert run(train, '--corpus', 'small.txt', *TINY) == 0
     assert ' left' not in capsys.readouterr().out
 
 
-@pytest.mark.skipif(os.name == 'nt', reason='no terminals of this kind')
+@posix
 def test_a_bar_on_a_screen(small_text):
     """Epoch, loss, words per second and the time left; the table and the samples stand above it."""
     import fcntl
@@ -63,12 +65,44 @@ def test_a_bar_on_a_screen(small_text):
     screen = screen.decode()
     bars = [piece for piece in re.split('[\r\n]', screen) if '%|' in piece]
     assert any(
-        re.match(r'epoch [1-4] of 4: +\d+%.*\[\d\d:\d\d<\d\d:\d\d, .* words/s, loss \d\.\d+\]', bar)
+        re.match(
+            r'epoch [1-4] of 4: +\d+%.*\[\d\d:\d\d, \d\d:\d\d left, .* words/s, loss \d\.\d+\]', bar
+        )
         for bar in bars
     ), bars
     rows = [line.split() for line in re.split('[\r\n]+', screen)]
     assert [row[0] for row in rows if len(row) == 7 and row[0] in '1234'] == [*'1234']
-    assert screen.count('it writes ---') == 2 and ' left' not in screen
+    assert screen.count('it writes ---') == 2
+
+
+@pytest.mark.parametrize('saving, left', [(0, '00:40'), (9.5, '01:20')])
+def test_the_time_left_is_that_of_the_whole_run(saving, left, capsys, monkeypatch):
+    """Ten epochs of ten windows of half a second; the first of all takes half a minute.
+
+    After two epochs 80 windows are left, and the saving that belongs to them.
+    """
+    clock = [100.0]
+    monkeypatch.setattr(time, 'perf_counter', lambda: clock[0])
+    monkeypatch.setattr(progress, 'LINE_EVERY', 0)
+    with progress.Progress(10, 1000, 0, numpy.zeros(3)) as shown:
+        for window in range(20):
+            clock[0] += 0.5 if window else 30
+            shown.add(3.0, 0.5, 1, 100, window + 1)
+            if window == 9:
+                with shown.saving():
+                    clock[0] += saving
+    assert f'epoch 2 of 10, 100%: {left} left' in capsys.readouterr().out
+
+
+def test_what_takes_long_is_named_once(small_text):
+    """A pipe is told at once here, and of each kind of work only the first time in a minute."""
+    argv = ['--corpus', 'small.txt', *TINY, '--unit', 300]
+    with started(*argv, constants='terminal.TELL_AFTER = 0') as process:
+        _, err = process.communicate()
+    assert process.returncode == 0
+    told = [line.partition(' ... ')[0] for line in err.splitlines()]
+    for what in ('making the network', 'computing the first window', 'evaluating', 'saving'):
+        assert told.count(what) == 1, err
 
 
 # Losses
@@ -114,7 +148,7 @@ def test_a_jump_is_only_told(small_text, capsys):
 def test_windows_of_few_words_are_not_taken_for_jumps(folder, capsys):
     """Every fourth of the windows, each a word, is one that nobody can guess."""
     noise = numpy.random.RandomState(0).randint(500, size=200)
-    (folder / 'noise.txt').write_text(' '.join(f'a b c {n}' for n in noise))
+    (folder / 'noise.txt').write_text(' '.join(f'a b c {n}' for n in noise), encoding='utf-8')
     argv = ['--corpus', 'noise.txt', *TINY, '--batchsize', 1, '--bproplen', 1, '--lr', 0.04]
     assert run(train, *argv, '--val-frac', 0, '--epoch', 1) == 0
     assert entries('result/noise')[-1]['main/loss'] < 4

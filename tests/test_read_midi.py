@@ -16,6 +16,7 @@ import read_midi
 import write_midi
 from read_midi import MidiError, from_bytes
 from write_midi import to_bytes
+from conftest import posix
 
 
 def dump(text):
@@ -445,6 +446,7 @@ def test_what_is_no_midi_file(raw, tmp_path):
     assert 'MThd' in error.value.reason and '\n' not in str(error.value)
 
 
+@posix
 @pytest.mark.parametrize('name', ['absent.mid', '.', 'a\0b', '/dev/null'])
 def test_what_cannot_be_opened(name, folder):
     with pytest.raises(MidiError) as error:
@@ -660,8 +662,8 @@ def test_a_pipe_is_written_to_as_it_is(folder):
 
 def test_commands_fail_in_one_line(folder):
     (folder / 'song.mid').write_bytes(SONG)
-    (folder / 'words.txt').write_text('00_90_4564 00_90_4580')
-    (folder / 'empty.txt').write_text('\n')
+    (folder / 'words.txt').write_text('00_90_4564 00_90_4580', encoding='utf-8')
+    (folder / 'empty.txt').write_text('\n', encoding='utf-8')
     for program, args, said in [
         (read_midi, ['absent.mid'], 'absent.mid'),
         (read_midi, ['song.mid', '--words', '--track', '2'], 'no track 2'),

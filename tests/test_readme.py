@@ -106,7 +106,7 @@ def test_hello(folder, capsys):
 def test_tables_of_speed_are_what_was_measured(page):
     """Every table of the page is that of a file of results; the CPU's is among them."""
     results = {
-        path.name: speed.table(json.loads(path.read_text()))
+        path.name: speed.table(json.loads(path.read_text(encoding='utf-8')))
         for path in (ROOT / 'bench/results').glob('*.json')
     }
     text = text_of(page)

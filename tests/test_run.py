@@ -1,5 +1,7 @@
 """A run of train.py: its files and its log, how it is stopped and resumed."""
 
+import argparse
+import errno
 import hashlib
 import subprocess
 import os
@@ -11,8 +13,8 @@ import matplotlib.image
 import numpy
 import pytest
 
-from support import checkpoint
-from support.run import FILES
+from support import checkpoint, terminal
+from support.run import FILES, explained
 import kill
 import train
 from conftest import (
@@ -25,6 +27,7 @@ from conftest import (
     started,
     untimed,
     wait_for_epoch,
+    posix,
 )
 
 SMALL = pathlib.Path('result/small')
@@ -67,13 +70,13 @@ def test_the_log_has_a_line_for_each_epoch(trained):
 
 def test_an_old_run_moves_aside(trained, capsys):
     before = {name: (trained / name).read_bytes() for name in FILES}
-    (trained / 'notes.txt').write_text('mine')
+    (trained / 'notes.txt').write_text('mine', encoding='utf-8')
     for n in (1, 2):
         assert run(train, '--corpus', 'small.txt', *TINY, '--seed', n) == 0
         assert f'old-{n}' in capsys.readouterr().out
     for name in FILES:
         assert (trained / 'old-1' / name).read_bytes() == before[name]
-    assert (trained / 'notes.txt').read_text() == 'mine'
+    assert (trained / 'notes.txt').read_text(encoding='utf-8') == 'mine'
 
 
 def test_what_a_killed_run_leaves_is_cleared(trained):
@@ -88,7 +91,7 @@ def test_samples(small_text, capsys):
     assert run(train, *argv) == 0
     out = capsys.readouterr().out
     assert out.count('it writes') == 2 and '\033' not in out and '\r' not in out
-    words = set(small_text.read_text().split())
+    words = set(small_text.read_text(encoding='utf-8').split())
     for epoch in (1, 2):
         written = out.split(f'--- after epoch {epoch} it writes ---\n')[1].split('---')[0].split()
         assert len(written) > 30 and set(written) <= words  # never <unk>
@@ -99,11 +102,12 @@ def test_samples(small_text, capsys):
 
 KINDS = {
     'text': ['--corpus', 'small.txt'],
-    'stepwise': ['--corpus', 'small.txt', '--stepwise', '--lr-decay', '0.5'],
+    'stepwise': ['--corpus', 'small.txt', '--stepwise', '--schedule', 'linear'],
     'music': ['--midi', 'track1.mid', '--transpose', '0', '0', '--track', '2'],
 }
 
 
+@posix
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_run_that_was_stopped_ends_as_an_unbroken_one(small_text, kind):
     """Stopped somewhere in its third epoch, or soon after."""
@@ -204,7 +208,7 @@ BOGUS = '{"epoch": 3, "iteration": 57, "main/loss": 99.0}\n'
 )
 def test_the_log_is_cut_to_the_epochs_of_the_checkpoint(trained, kept, added):
     log = entries(trained)
-    lines = (trained / 'log.jsonl').read_text().splitlines(keepends=True)
+    lines = (trained / 'log.jsonl').read_text(encoding='utf-8').splitlines(keepends=True)
     (trained / 'log.jsonl').write_text(''.join(lines[:kept]) + added, encoding='latin-1')
     assert run(train, '--resume', '--epoch', 3) == 0
     found = entries(trained)
@@ -213,10 +217,11 @@ def test_the_log_is_cut_to_the_epochs_of_the_checkpoint(trained, kept, added):
     matplotlib.image.imread(trained / 'loss.png')
 
 
+@posix
 @pytest.mark.parametrize('name, code', [('SIGTERM', 143), ('SIGHUP', 129), ('SIGINT', 130)])
 def test_a_signal_stops_inside_an_epoch(small_text, name, code):
     """Of a million words, of which some windows are read; the run goes on from there."""
-    small_text.write_text(small_text.read_text() * 500)
+    small_text.write_text(small_text.read_text(encoding='utf-8') * 500, encoding='utf-8')
     with started(*ENDLESS, constants=LINES) as process:
         assert any(line.startswith('epoch 1 of ') for line in process.stdout)
         process.send_signal(getattr(signal, name))
@@ -232,19 +237,20 @@ def test_a_signal_stops_inside_an_epoch(small_text, name, code):
     assert more.epoch == 0 and more.training['optimizer/t'] > saved.training['optimizer/t']
 
 
-@pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_a_second_signal(small_text, number, code):
+@posix
+@pytest.mark.parametrize('name, code', [('SIGINT', 130), ('SIGHUP', 129)])
+def test_a_second_signal(small_text, name, code):
     """Ctrl-C twice stops at once; a closed terminal says so twice, and the window is saved."""
-    small_text.write_text(small_text.read_text() * 4)
+    small_text.write_text(small_text.read_text(encoding='utf-8') * 4, encoding='utf-8')
     argv = ['--corpus', 'small.txt', *TINY, '--bproplen', 800, '--batchsize', 1, '--epoch', 1]
     with started(*argv, '--stepwise', constants=LINES) as process:
         assert any(line.startswith('epoch 1 of ') for line in process.stdout)
-        process.send_signal(number)
+        process.send_signal(getattr(signal, name))
         assert any(line.startswith('finishing this window') for line in process.stderr)
-        process.send_signal(number)
+        process.send_signal(getattr(signal, name))
         _, err = process.communicate()
     assert process.returncode == code
-    if number == signal.SIGINT:
+    if name == 'SIGINT':
         assert err == 'stopped at once; nothing was saved yet\n'
         assert files_in(SMALL) == ['.lock', 'log.jsonl'] and entries(SMALL) == []
     else:
@@ -252,6 +258,7 @@ def test_a_second_signal(small_text, number, code):
         assert saved.training['optimizer/t'] in (1, 2)  # the signal's window, or the next
 
 
+@posix
 def test_a_background_job_ignores_ctrl_c(small_text):
     shell = ['/bin/sh', '-c', 'trap "" INT; exec "$@"', 'sh']  # as a shell does for "command &"
     with started(*ENDLESS, before=shell) as process:
@@ -267,7 +274,7 @@ def test_a_background_job_ignores_ctrl_c(small_text):
 @pytest.mark.parametrize('seconds, is_saved', [(0, True), (600, False)])
 def test_autosave_inside_an_epoch(small_text, seconds, is_saved):
     """A run that is killed in its first epoch leaves what was saved there."""
-    small_text.write_text(small_text.read_text() * 500)
+    small_text.write_text(small_text.read_text(encoding='utf-8') * 500, encoding='utf-8')
     with started(*ENDLESS, constants=f'{LINES}; progress.AUTOSAVE = {seconds}') as process:
         lines = 0
         while lines < 3:
@@ -308,7 +315,7 @@ def test_bad_resumes(failed, trained, folder):
     assert 'damaged' in failed(1, train, '--resume', 'foreign.npz')
     assert 'no such file' in failed(1, train, '--resume', 'nowhere.npz')
     assert 'best.npz' in failed(1, train, '--resume', trained / 'best.npz')
-    (folder / 'small.txt').write_text('quite another text\n' * 60)
+    (folder / 'small.txt').write_text('quite another text\n' * 60, encoding='utf-8')
     assert 'not what' in failed(1, train, '--resume', trained)
 
 
@@ -318,6 +325,49 @@ def test_a_stranger_does_not_choose_where_files_go(trained):
     assert run(train, '--resume', '--epoch', 3) == 0
     assert checkpoint.load(trained / 'last.npz').epoch == 3
     assert not pathlib.Path('elsewhere').exists()
+
+
+@pytest.mark.parametrize(
+    'changed, reason',
+    [
+        ({'batchsize': 0}, '--batchsize'),
+        ({'batchsize': None}, '--batchsize'),
+        ({'bproplen': [6, 7]}, ''),
+        ({'epoch': True}, '--epoch'),
+        ({'optimizer': {'adam': 1}}, '--optimizer'),
+        ({'level': 'sentence'}, '--level'),
+        ({'dropout': float('nan')}, '--dropout'),
+        ({'lr': '0.1.2'}, '--lr'),
+        ({'stepwise': 'no'}, '--stepwise'),
+        ({'corpus': []}, '--corpus'),
+        ({'corpus': None}, 'none of this program'),
+        ({'of-nobody': 1}, ''),
+        ({'help': True}, ''),
+    ],
+)
+def test_a_stranger_has_impossible_options(trained, failed, changed, reason):
+    options = checkpoint.load(trained / 'last.npz').options
+    forge(trained / 'last.npz', {'options': {**options, **changed}})
+    line = failed(1, train, '--resume', '--epoch', 3)
+    assert 'last.npz: ' in line and 'options' in line and reason in line
+
+
+def test_options_go_on_as_they_were(small_text):
+    """Of every type: lists, numbers, words, switches, and some that are not given."""
+    argv = ['--corpus', 'small.txt', 'small.txt', '--lr', 0.00123456789, '--no-stepwise']
+    assert run(train, *argv, *TINY, '--out', 'result/small') == 0
+    before = checkpoint.load(SMALL / 'last.npz').options
+    assert run(train, '--resume', SMALL, '--epoch', 3) == 0
+    assert checkpoint.load(SMALL / 'last.npz').options == {**before, 'epoch': 3}
+
+
+def test_a_full_disk_says_what_to_do(trained):
+    """What a disk says that has become full; the folder has a checkpoint."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError) as caught, explained(argparse.Namespace(out=trained, lr=0.002)):
+        raise full
+    line = terminal.message_of(caught.value)
+    assert line.startswith(f'{trained}: No space left') and f'--resume {trained} goes on' in line
 
 
 # Numbers that are none
@@ -433,7 +483,7 @@ def test_a_folder_that_cannot_be_written(small_text):
 
 
 def test_bad_places(failed, small_text, folder):
-    (folder / 'file').write_text('')
+    (folder / 'file').write_text('', encoding='utf-8')
     for out in ('file', 'file/deeper'):
         line = failed(1, train, '--corpus', 'small.txt', *TINY, '--out', out)
         assert line.startswith('train.py: file')

@@ -120,9 +120,9 @@ def test_tempo_changes_and_programs():
     data['tracks'][0]['chunks'].insert(3, {**tempo, 'body': b'\x0f\x42\x40'})  # 1 s a quarter
     numpy.testing.assert_allclose(seconds(data, [0, 240, 480, 720, 9600]), [0, 0.25, 0.5, 1, 19.5])
     assert notes(data) == [
-        Note(0, 480, 69, 80, 0, 40),
-        Note(480, 960, 71, 80, 0, 40),
-        Note(960, 1440, 72, 80, 0, 73),
+        Note(0, 480, 69, 80, 1, 40),
+        Note(480, 960, 71, 80, 1, 40),
+        Note(960, 1440, 72, 80, 1, 73),
     ]
 
 

@@ -10,8 +10,9 @@ import zipfile
 
 import pytest
 
-from support.source import DATA, CorpusError, documents, download, files_in, find, is_folder
-from support.source import name_of, passed_over
+from support.source import DATA, CorpusError, documents, download, expanded, files_in, find
+from support.source import is_folder, name_of, passed_over
+from conftest import posix
 
 
 def contents(source, *endings):
@@ -21,7 +22,7 @@ def contents(source, *endings):
 
 def test_bare_names_are_looked_up_in_data(folder):
     assert pathlib.Path(find('holmes.txt')) == DATA / 'holmes.txt'
-    (folder / 'holmes.txt').write_text('mine')
+    (folder / 'holmes.txt').write_text('mine', encoding='utf-8')
     assert contents('holmes.txt') == [b'mine']
     with pytest.raises(CorpusError, match='empty'):
         find('')
@@ -30,10 +31,60 @@ def test_bare_names_are_looked_up_in_data(folder):
             find(name)
 
 
+def test_names_like_a_mistyped_one_are_offered(folder):
+    (folder / 'ワトスン.txt').write_text('mine', encoding='utf-8')
+    (folder / 'texts').mkdir()
+    (folder / 'texts' / 'Watson.txt').write_text('mine', encoding='utf-8')
+    for name, offer in (
+        ('holms.txt', 'did you mean holmes.txt?'),
+        ('ワトソン.txt', 'did you mean ワトスン.txt?'),
+        ('texts/watsen.txt', 'did you mean Watson.txt?'),
+        ('text', 'did you mean texts?'),
+    ):
+        with pytest.raises(CorpusError) as caught:
+            find(name)
+        assert str(caught.value).endswith(offer)
+    with pytest.raises(CorpusError) as caught:
+        find('texts/holms.txt')
+    assert 'did you mean' not in str(caught.value)
+
+
+def test_an_address_without_a_server():
+    with pytest.raises(CorpusError, match='is the address right, and is there a network?'):
+        contents('http://127.0.0.1:9/a.txt')
+
+
+def test_patterns_that_the_shell_has_left(folder):
+    for name in ('b.mid', 'a.mid', 'a.txt', '[c].mid'):
+        (folder / name).write_bytes(b'')
+    assert expanded(['*.mid', 'a.txt']) == ['[c].mid', 'a.mid', 'b.mid', 'a.txt']
+    kept = ['[c].mid', 'x*.mid', 'http://localhost/?.mid']
+    assert expanded(kept) == kept
+
+
+@pytest.mark.parametrize(
+    'source, name',
+    [
+        ('緋のエチュード.txt', '緋のエチュード'),
+        ('texts/con.txt', 'con_'),
+        ('NUL.tar.txt', 'NUL.tar_'),
+        ('com1', 'com1_'),
+        ('console.txt', 'console'),
+        ('what?...txt', 'what_'),
+        ('a:b<c>"d"|e*.txt', 'a_b_c__d__e_'),
+        ('x' * 200 + '.txt', 'x' * 80),
+        ('http://localhost/a:b.txt', 'a_b'),
+        ('http://localhost/', 'localhost'),
+    ],
+)
+def test_names_that_every_system_can_have(source, name):
+    assert name_of(source) == name
+
+
 def test_folder_in_the_order_of_names(folder):
     (folder / 'deep').mkdir()
     for name in ('b.txt', 'a.TXT', 'deep/c.txt', 'deep/d.mid', 'e.midi', 'no.md'):
-        (folder / name).write_text(name)
+        (folder / name).write_text(name, encoding='utf-8')
     (folder / '._a.txt').write_bytes(b'\0')
     (folder / 'folder.txt').mkdir()
     assert contents(folder) == [b'a.TXT', b'b.txt', b'deep/c.txt']
@@ -47,9 +98,9 @@ def test_folder_in_the_order_of_names(folder):
 def test_a_folder_reads_its_zips_and_leaves_out_what_is_hidden(folder):
     for name in ('.ipynb_checkpoints', '__MACOSX', '.git', 'deep/.hidden', 'deep/x__MACOSX'):
         (folder / 'library' / name).mkdir(parents=True)
-        (folder / 'library' / name / 'a-checkpoint.txt').write_text(name)
+        (folder / 'library' / name / 'a-checkpoint.txt').write_text(name, encoding='utf-8')
     for name in ('.hidden.txt', '._b.txt', 'b.txt'):
-        (folder / 'library' / name).write_text(name)
+        (folder / 'library' / name).write_text(name, encoding='utf-8')
     with zipfile.ZipFile('library/c.ZIP', 'w') as archive:
         for name in ('./z.txt', '__MACOSX/._z.txt', 'deep/._y.txt', '.x/y.txt'):
             archive.writestr(name, name)
@@ -59,10 +110,10 @@ def test_a_folder_reads_its_zips_and_leaves_out_what_is_hidden(folder):
 def test_what_a_folder_passes_over_is_named(folder):
     (folder / 'library').mkdir()
     for name in ('a.docx', 'b.pdf', 'c.html', 'd.epub', '.DS_Store'):
-        (folder / 'library' / name).write_text('')
+        (folder / 'library' / name).write_text('', encoding='utf-8')
     with pytest.raises(CorpusError, match='no .txt file .*4 files .*: a.docx, b.pdf, c.html, ...'):
         contents('library')
-    (folder / 'library' / 'e.txt').write_text('')
+    (folder / 'library' / 'e.txt').write_text('', encoding='utf-8')
     paths, others = files_in('library', ('.txt',))
     assert [path.name for path in paths] == ['e.txt']
     (line,) = passed_over('library', others, ('.txt',))
@@ -155,6 +206,7 @@ def test_methods_whose_unpacking_has_no_bound_are_refused(folder, method):
         contents('a.zip')
 
 
+@posix
 def test_devices_are_refused():
     with pytest.raises(CorpusError, match='device'):
         contents('/dev/zero')

@@ -1,6 +1,5 @@
 """train.py: several texts, the tokenizer that is chosen, long epochs, what stops a reading."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -14,7 +13,7 @@ import pytest
 
 from support import checkpoint
 import train
-from conftest import TINY
+from conftest import TINY, posix
 
 
 def run(*argv):
@@ -30,11 +29,11 @@ def arrays(path):
 
 
 def test_several_texts_are_one(small_text):
-    lines = small_text.read_text().splitlines(keepends=True)
-    pathlib.Path('a.txt').write_text(''.join(lines[:20]))
-    pathlib.Path('b.txt').write_text(''.join(lines[20:]))
+    lines = small_text.read_text(encoding='utf-8').splitlines(keepends=True)
+    pathlib.Path('a.txt').write_text(''.join(lines[:20]), encoding='utf-8')
+    pathlib.Path('b.txt').write_text(''.join(lines[20:]), encoding='utf-8')
     for name in ('valid', 'test'):
-        pathlib.Path(f'{name}.txt').write_text(''.join(lines[:4]))
+        pathlib.Path(f'{name}.txt').write_text(''.join(lines[:4]), encoding='utf-8')
     assert run('--corpus', 'small.txt', *TINY) == 0
     assert run('--corpus', 'a.txt', 'b.txt', *TINY) == 0
     one, two = (checkpoint.load(f'result/{name}/last.npz') for name in ('small', 'a'))
@@ -87,7 +86,7 @@ def test_chinese_is_told_what_helps(folder, capsys):
 
 
 def test_the_share_of_unknown_words(folder, capsys):
-    (folder / 'a.txt').write_text('the cat sat .\n' * 99 + 'odd words here .\n')
+    (folder / 'a.txt').write_text('the cat sat .\n' * 99 + 'odd words here .\n', encoding='utf-8')
     assert run('--corpus', 'a.txt', *TINY, '--min-count', 2, '--val-frac', 0) == 0
     assert '0.6% of the tokens are <unk>' in capsys.readouterr().out  # 3 of 500
 
@@ -119,12 +118,13 @@ def in_parts(*argv, **options):
         stderr=subprocess.PIPE,
         text=True,
         **options,
+        encoding='utf-8',
     )
 
 
 def log(folder):
     """The log of a run without times."""
-    lines = pathlib.Path(folder, 'log.jsonl').read_text().splitlines()
+    lines = pathlib.Path(folder, 'log.jsonl').read_text(encoding='utf-8').splitlines()
     times = ('tokens/s', 'elapsed_time')
     return [
         {name: value for name, value in json.loads(line).items() if name not in times}
@@ -132,6 +132,7 @@ def log(folder):
     ]
 
 
+@posix
 def test_a_long_epoch_is_logged_in_parts_and_resumed_like_an_unbroken_one(small_text):
     argv = ['--corpus', 'small.txt', *TINY, '--epoch', 3, '--sample-every', 2]
     with in_parts(*argv, '--out', 'whole') as process:
@@ -151,7 +152,9 @@ def test_a_long_epoch_is_logged_in_parts_and_resumed_like_an_unbroken_one(small_
         process.communicate()
     saved = checkpoint.load('broken/last.npz', training=True)
     assert process.returncode == 143 and 1 <= saved.epoch < 3
-    with open('broken/log.jsonl', 'a') as file:  # of a part that no checkpoint holds
+    with open(
+        'broken/log.jsonl', 'a', encoding='utf-8'
+    ) as file:  # of a part that no checkpoint holds
         file.write(json.dumps({'epoch': 2.75, 'iteration': 5000}) + '\n')
     with in_parts('--resume', 'broken', '--sample-every', 2) as process:
         process.communicate()
@@ -163,35 +166,62 @@ def test_a_long_epoch_is_logged_in_parts_and_resumed_like_an_unbroken_one(small_
     assert checkpoint.load('whole/best.npz').epoch == best['epoch']
 
 
-def test_the_learning_rate_decays_only_at_the_end_of_an_epoch(small_text):
-    argv = ['--corpus', 'small.txt', *TINY, '--epoch', 3, '--lr', 1e-30, '--lr-decay', 0.5]
-    with in_parts(*argv, '--dropout', 0) as process:
-        process.communicate()
-    assert len(log('result/small')) == 12
-    lr = checkpoint.load('result/small/last.npz').options['lr']
-    assert lr == pytest.approx(1e-30 * 0.5**2)
-
-
 # What stops a reading
 
 
+@posix
 @pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_reading_that_is_stopped(folder, number, code):
-    """It says so, and leaves no hidden file."""
+    """It says so, and leaves no hidden file, from the moment on when helper processes start.
+
+    Ctrl-C reaches them, too, as on a terminal.
+    """
     (folder / 'library').mkdir()
     text = 'ホームズは言った。「ワトスン君、いくつある？」\n' * 20000
     for n in range(3):
         (folder / 'library' / f'{n}.txt').write_text(text, encoding='utf-8')
-    with in_parts('--corpus', 'library', *TINY) as process:
+    with in_parts('--corpus', 'library', *TINY, start_new_session=True) as process:
         deadline = time.monotonic() + 60
         while not list(folder.rglob('.*.part')) and time.monotonic() < deadline:
             pass
         assert list(folder.rglob('.*.part'))
-        while process.poll() is None:  # Ctrl-C is not heard while helper processes start
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
             process.send_signal(number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1)
-        err = process.stderr.read()
+        _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert 'stopped while reading' in err and 'Traceback' not in err
     assert not list(folder.rglob('.*.part')) and not list(folder.rglob('*.ids'))
+
+
+def test_what_windows_lacks_is_not_needed(folder):
+    """With helper processes, a library that is read again, and a run that goes on."""
+    (folder / 'library').mkdir()
+    for n in range(3):
+        text = 'the cat sat on a mat and ate one fish\n' * 20
+        (folder / 'library' / f'{n}.txt').write_text(text, encoding='utf-8')
+    program = """
+import os, signal, sys
+for module in (os, signal):
+    for name in ('SIGHUP', 'SIGKILL', 'fchmod', 'fork', 'getuid', 'geteuid', 'pthread_sigmask',
+                 'sched_getaffinity', 'sync'):
+        if hasattr(module, name):
+            delattr(module, name)
+for name in ('grp', 'pwd', 'resource', 'termios'):
+    sys.modules[name] = None
+import train
+from support import library
+library.ALONE = 0
+sys.exit(train.main())
+"""
+    for argv in (['--corpus', 'library', *TINY], ['--resume', '--epoch', '3']):
+        done = subprocess.run(
+            [sys.executable, '-c', program, *argv],
+            env={**os.environ, 'PYTHONPATH': str(pathlib.Path(train.__file__).parent)},
+            capture_output=True,
+            text=True,
+            encoding='utf-8',
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(log('result/library')) == 3

@@ -106,7 +106,7 @@ def test_evaluation_is_what_a_slow_computation_gives(stepwise, n, streams):
 def test_validation_is_the_mean_over_all_its_words(small_text):
     """The model of a run gives the loss that the log says, computed word by word."""
     assert run(train, '--corpus', 'small.txt', *TINY, '--bproplen', 4) == 0
-    ids = ids_of(SMALL / 'last.npz', small_text.read_text())
+    ids = ids_of(SMALL / 'last.npz', small_text.read_text(encoding='utf-8'))
     n_val = int(len(ids) * 0.05)  # 24 words: 4 streams of 6, windows of four and of two
     model, losses = checkpoint.load(SMALL / 'last.npz').model, []
     for first in range(len(ids) - n_val, len(ids), 6):
@@ -170,7 +170,7 @@ def test_one_update_is_the_optimizers_formula(small_text, name, lr, decay):
     assert run(train, *argv, '--lr', 1e-30, '--out', 'before') == 0
     assert run(train, *argv, '--out', 'after') == 0
     before, after = (checkpoint.load(f'{out}/last.npz').model for out in ('before', 'after'))
-    ids = ids_of('before/last.npz', small_text.read_text())
+    ids = ids_of('before/last.npz', small_text.read_text(encoding='utf-8'))
     before.cleargrads()
     loss = 0
     for x, t in zip(ids, ids[1:]):
@@ -217,7 +217,7 @@ def test_state_is_what_the_streams_leave_and_fresh_in_each_epoch(small_text):
     assert run(train, '--corpus', 'small.txt', *FROZEN, '--sample-every', 1) == 0
     one, two = entries(SMALL)
     assert one['main/loss'] == two['main/loss']
-    ids = ids_of(SMALL / 'last.npz', small_text.read_text())
+    ids = ids_of(SMALL / 'last.npz', small_text.read_text(encoding='utf-8'))
     model = checkpoint.load(SMALL / 'last.npz').model
     for step in range(113):  # 456 - 1 words to read in 4 streams
         model.step([ids[113 * stream + step] for stream in range(4)])
@@ -257,6 +257,7 @@ def test_options_reach_the_loop(small_text):
         ('--val-frac', 0.2),
         ('--seed', 1),
         ('--weight-decay', 1),
+        ('--schedule', 'linear'),
     ):
         assert not numpy.array_equal(weights(option, value), usual), option
     numpy.testing.assert_array_equal(weights('--lr', 1e-30), weights('--lr', 1e-30, '--epoch', 2))
@@ -308,22 +309,34 @@ def test_the_model_is_the_articles():
 # The learning rate, patience
 
 
-def rate(out):
-    """The learning rate that a run would go on with."""
-    return checkpoint.load(f'{out}/last.npz').options['lr']
+def test_linear_schedule(small_text):
+    """Update t of n has (1 - t / n) of the learning rate and of weight decay; the first is t = 0.
 
-
-def test_the_learning_rate_decays_when_validation_gets_no_better(small_text):
-    """Of a frozen model it never does, from the second epoch on."""
-    argv = ['--corpus', 'small.txt', *FROZEN, '--lr', 0.1, '--lr-decay', 0.5]
-    assert run(train, *argv, '--epoch', 3, '--out', 'run') == 0
-    assert rate('run') == pytest.approx(0.1 * 0.5**2)
-    assert run(train, '--resume', 'run', '--epoch', 4) == 0
-    assert rate('run') == pytest.approx(0.1 * 0.5**3)
-    assert run(train, '--resume', 'run', '--epoch', 5, '--lr', 0.8) == 0
-    assert rate('run') == pytest.approx(0.4)
-    assert run(train, *argv, '--epoch', 3, '--out', 'none', '--val-frac', 0) == 0
-    assert rate('none') == 0.1
+    A run that goes on for more epochs has a larger n, so its learning rate rises once.
+    """
+    argv = ['--corpus', 'small.txt', *TINY, '--dropout', 0, '--bproplen', 1000, '--batchsize', 1]
+    argv += ['--val-frac', 0, '--gradclip', 1e9, '--optimizer', 'sgd', '--weight-decay', 100]
+    assert run(train, *argv, '--lr', 1e-30, '--epoch', 1, '--out', 'before') == 0
+    assert (
+        run(train, *argv, '--lr', 0.001, '--schedule', 'linear', '--epoch', 2, '--out', 'run') == 0
+    )
+    assert run(train, '--resume', 'run', '--epoch', 5) == 0
+    model = checkpoint.load('before/last.npz').model
+    start = {name: param.array.copy() for name, param in model.namedparams()}
+    ids = numpy.array(ids_of('before/last.npz', small_text.read_text()), 'i')
+    for share in (1, 1 / 2, 3 / 5, 2 / 5, 1 / 5):  # an epoch is one window
+        model.cleargrads()
+        model.initialize_state(1)
+        losses = [model.forward(x, t, 0)[0] for x, t in zip(ids[:-1, None], ids[1:, None])]
+        sum(losses).backward()
+        for param in model.params():
+            moved = param.array.astype('d') - 0.001 * share * param.grad
+            param.array[...] = moved * (1 - 0.001 * share * 100)
+    after = arrays('run/last.npz')
+    for name, param in model.namedparams():
+        assert abs(param.array - start[name]).max() > 1e-3, name
+        found = after['model' + name]
+        numpy.testing.assert_allclose(found, param.array, rtol=1e-3, atol=2e-5, err_msg=name)
 
 
 @pytest.mark.parametrize('optimizer', train.OPTIMIZERS)
@@ -339,19 +352,6 @@ def test_a_resumed_run_takes_the_learning_rate_that_is_given(small_text, optimiz
     numpy.testing.assert_array_equal(ends[0], ends[1])
     assert not numpy.array_equal(ends[1], ends[2])
     numpy.testing.assert_array_equal(ends[3], arrays('run/last.npz')['model/l1_x/W'])
-
-
-def test_a_decayed_learning_rate_goes_on(small_text):
-    """A resumed run ends where the unbroken one does, after the rate has decayed in both parts."""
-    argv = ['--corpus', 'small.txt', *TINY, '--lr', 0.5, '--lr-decay', 0.5]
-    assert run(train, *argv, '--epoch', 8, '--out', 'whole') == 0
-    assert run(train, *argv, '--epoch', 5, '--out', 'parts') == 0
-    assert 0 < (before := rate('parts')) < 0.5
-    assert run(train, '--resume', 'parts', '--epoch', 8) == 0
-    assert rate('whole') < before
-    assert (
-        pathlib.Path('parts/last.npz').read_bytes() == pathlib.Path('whole/last.npz').read_bytes()
-    )
 
 
 def test_patience(small_text, capsys):
@@ -371,9 +371,9 @@ def test_patience(small_text, capsys):
     assert 'under result/small/last.npz' in out and 'under result/small/best.npz' in out
 
 
-@pytest.mark.parametrize('option', ['--patience=1', '--lr-decay=0.5'])
-def test_without_validation(small_text, option, capsys):
-    assert run(train, '--corpus', 'small.txt', *TINY, '--val-frac', '0', option) == 0
+def test_without_validation(small_text, capsys):
+    argv = ['--corpus', 'small.txt', *TINY, '--val-frac', '0', '--patience', 1]
+    assert run(train, *argv) == 0
     assert 'without validation' in ''.join(capsys.readouterr())
     assert not (SMALL / 'best.npz').exists()
     assert len(entries(SMALL)) == 2 and 'val_perplexity' not in entries(SMALL)[-1]
@@ -390,7 +390,7 @@ def loss_of(path, text):
 
 def test_valid_and_test(small_text, capsys, failed):
     text = 'the fish sat on a cat\nand ate\n'  # for one stream
-    pathlib.Path('other.txt').write_text(text)
+    pathlib.Path('other.txt').write_text(text, encoding='utf-8')
     argv = ['--corpus', 'small.txt', *TINY, '--bproplen', 9]
     assert run(train, *argv, '--valid', 'other.txt', '--test', 'other.txt') == 0
     out = capsys.readouterr().out
@@ -408,17 +408,19 @@ def test_valid_and_test(small_text, capsys, failed):
     assert run(train, '--resume', SMALL, '--out', 'elsewhere', '--test', 'other.txt') == 0
     assert numbers in capsys.readouterr().out and not pathlib.Path('elsewhere').exists()
     assert run(train, '--resume', '--epoch', 3) == 0
-    pathlib.Path('other.txt').write_text('and ate\n')
+    pathlib.Path('other.txt').write_text('and ate\n', encoding='utf-8')
     assert 'not what' in failed(1, train, '--resume', '--epoch', 4)  # another validation
 
 
 def test_words_that_the_model_does_not_know(failed, small_text, capsys):
-    pathlib.Path('other.txt').write_text('the zebra sat\n')
+    pathlib.Path('other.txt').write_text('the zebra sat\n', encoding='utf-8')
     assert run(train, '--corpus', 'small.txt', *TINY, '--test', 'other.txt') == 0
     loss, _ = loss_of(SMALL / 'last.npz', 'the sat\n')
     out = capsys.readouterr().out
     assert f'loss {loss:.4f}' in out and '1 more words that it does not know' in out
-    small_text.write_text('the zebra sat\n' + small_text.read_text())
+    small_text.write_text(
+        'the zebra sat\n' + small_text.read_text(encoding='utf-8'), encoding='utf-8'
+    )
     argv = ['--corpus', 'small.txt', *TINY, '--min-count', 2, '--test', 'other.txt']
     assert run(train, *argv) == 0
     loss, n = loss_of(SMALL / 'last.npz', 'the <unk> sat\n')
@@ -447,7 +449,7 @@ def test_penn_treebank_style_is_taken_as_it_is(folder, capsys):
         ' mr. <unk> is chairman of <unk> n.v. the dutch group ',
         " it 's N years old & does n't rise N N \\/ N ",
     ]
-    (folder / 'ptb.txt').write_text(''.join(line + '\n' for line in lines) * 20)
+    (folder / 'ptb.txt').write_text(''.join(line + '\n' for line in lines) * 20, encoding='utf-8')
     assert run(train, '--corpus', 'ptb.txt', *TINY, '--test', 'ptb.txt') == 0
     vocabulary = checkpoint.load('result/ptb/last.npz').vocabulary
     assert vocabulary == list(dict.fromkeys(' <eos> '.join([*lines, '']).split()))
@@ -461,9 +463,9 @@ def test_a_folder_of_texts(small_text, capsys, failed):
     """It is learned as the text that its texts are together; what cannot be read is left out."""
     library = pathlib.Path('library')
     library.mkdir()
-    lines = small_text.read_text().splitlines(keepends=True)
-    (library / 'a.txt').write_text(''.join(lines[:20]))
-    (library / 'b.txt').write_text(''.join(lines[20:]))
+    lines = small_text.read_text(encoding='utf-8').splitlines(keepends=True)
+    (library / 'a.txt').write_text(''.join(lines[:20]), encoding='utf-8')
+    (library / 'b.txt').write_text(''.join(lines[20:]), encoding='utf-8')
     (library / 'c.txt').write_bytes(b'\0')
     for options in (
         [],
@@ -482,7 +484,7 @@ def test_a_folder_of_texts(small_text, capsys, failed):
             if name != 'meta':
                 numpy.testing.assert_array_equal(one[name], several[name], err_msg=name)
     assert run(train, '--resume', '--epoch', 3) == 0
-    (library / 'b.txt').write_text('another')
+    (library / 'b.txt').write_text('another', encoding='utf-8')
     assert 'not what' in failed(1, train, '--resume', '--epoch', 4)
     for name in 'ab':
         (library / f'{name}.txt').unlink()
@@ -491,10 +493,10 @@ def test_a_folder_of_texts(small_text, capsys, failed):
 
 
 def test_small_texts(folder, capsys):
-    (folder / 'a.txt').write_text('one two three four five six\n')
+    (folder / 'a.txt').write_text('one two three four five six\n', encoding='utf-8')
     assert run(train, '--corpus', 'a.txt', *TINY, '--batchsize', 50) == 0
     assert re.search('in 1 streams .*small.* 50', capsys.readouterr().out)
-    (folder / 'a.txt').write_text('one\n')
+    (folder / 'a.txt').write_text('one\n', encoding='utf-8')
     assert run(train, '--corpus', 'a.txt', *TINY, '--out', 'two') == 0  # one and <eos>
     assert len(entries('result/a')) == len(entries('two')) == 2
 
@@ -515,7 +517,6 @@ def test_small_texts(folder, capsys):
         (['--layer', '0'], '0 is not from 1 to 99'),
         (['--cell', 'tree'], "invalid choice: 'tree'"),
         (['--optimizer', 'x'], "invalid choice: 'x'"),
-        (['--lr-decay', '2'], '2 is not from 0 to 1'),
         (['--weight-decay', '-1'], '-1 is not 0 or more'),
         (['--seed', '-1'], '-1 is not from 0 to'),
         (['--corpora', 'x'], 'unrecognized arguments: --corpora'),
@@ -538,7 +539,7 @@ def test_bad_corpora(failed, folder):
     (folder / 'empty.txt').write_bytes(b'')
     (folder / 'picture.txt').write_bytes(b'\x89PNG\r\n\x1a\n\0')
     (folder / 'noise.txt').write_bytes(b'\xff\xfe\xfd')
-    (folder / 'one.txt').write_text('one\n')
+    (folder / 'one.txt').write_text('one\n', encoding='utf-8')
     (folder / 'none').mkdir()
     for argv, message in [
         (['nothing.txt'], 'nothing.txt: no such'),

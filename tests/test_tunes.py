@@ -18,6 +18,7 @@ import train
 import write_midi
 from conftest import TINY
 from read_midi import MusicError, Setup, from_bytes
+from support.notes import notes_of
 from test_music import read_back, song, words_of
 
 
@@ -208,7 +209,7 @@ def test_a_zip(folder):
     assert [len(piece) for piece in found.pieces] == [8, 8]
     assert any('left out' in line and 'bad.mid' in line for line in found.remarks)
     assert music.is_music('songs.zip')
-    (folder / 'book.txt').write_text('a book')
+    (folder / 'book.txt').write_text('a book', encoding='utf-8')
     assert not music.is_music('book.txt')
 
 
@@ -426,7 +427,7 @@ def test_a_note_too_long_for_a_setup(folder):
 
 def test_overlapping_notes_of_one_key_are_ended_one_by_one():
     words = ['00_90_4050', '10_90_4060', '10_80_4040', '10_80_4040', '10_90_4170']
-    found = [(n.start, n.end, n.key, n.velocity) for n in music.notes(music.in_ticks(words))]
+    found = [(n.start, n.end, n.key, n.velocity) for n in notes_of(read_midi.in_ticks(words))]
     assert found == [(0, 0x20, 64, 0x50), (0x10, 0x30, 64, 0x60), (0x40, None, 65, 0x70)]
     assert music.longest_note(words) == 0x20
 
@@ -437,7 +438,9 @@ def test_generated_files_please_midi2abc(folder):
     data = write_midi.to_data(words, Setup('0060', {}), composed=True)
     write_midi.write_midi(data, 'out.mid')
     try:
-        done = subprocess.run(['midi2abc', 'out.mid'], capture_output=True, text=True)
+        done = subprocess.run(
+            ['midi2abc', 'out.mid'], capture_output=True, text=True, encoding='utf-8'
+        )
     except FileNotFoundError:
         pytest.skip('midi2abc is not here')
     assert not re.search('note.*off|error|terminat', done.stdout + done.stderr, re.I)
@@ -465,7 +468,7 @@ def test_a_corpus_of_music_says_midi(folder, capsys, source):
     (folder / 'folder' / 'x.mid').write_bytes(POP)
     with zipfile.ZipFile('x.zip', 'w') as archive:
         archive.writestr('x.mid', POP)
-    (folder / 'text.txt').write_text('a cat and a dog ' * 20)
+    (folder / 'text.txt').write_text('a cat and a dog ' * 20, encoding='utf-8')
     assert '--midi' in failed(capsys, 1, train, '--corpus', source)
     assert '--midi' in failed(capsys, 1, train, '--corpus', 'text.txt', '--valid', source)
 

@@ -131,11 +131,11 @@ def test_a_network_that_says_no_numbers(trained, capsys):
     saved.model.l2_x.b.array[...] = 100
     saved.model.l3.W.array[...] = 3e38
     checkpoint.save('large.npz', saved)
-    pathlib.Path('page.html').write_text('old')
+    pathlib.Path('page.html').write_text('old', encoding='utf-8')
     for argv in (['--length', 0, '--start', 'cat', '--why', 'page.html'], ['--why']):
         capsys.readouterr()
         assert run(generate, '--model', 'large.npz', *argv) in (0, 1)
-    assert pathlib.Path('page.html').read_text() == 'old'
+    assert pathlib.Path('page.html').read_text(encoding='utf-8') == 'old'
     assert not [path for path in pathlib.Path().iterdir() if path.name.endswith('.part')]
 
 
@@ -223,13 +223,15 @@ def test_the_page_needs_nothing_else(trained, said):
     assert not page.open and len(page.texts) == 3 and len(page.words) == 120
     assert not {'script', 'img', 'link', 'a', 'iframe'} & {tag for tag, _ in page.tags}
     assert not [a for _, attributes in page.tags for a in attributes if a in ('src', 'href')]
-    source = pathlib.Path('page.html').read_text()
+    source = pathlib.Path('page.html').read_text(encoding='utf-8')
     assert 'http' not in source and 'url(' not in source and '@import' not in source
     words = [attributes for tag, attributes in page.tags if 'tabindex' in attributes]
     assert len(words) == 120 and all(' drawn' in word['class'] for word in words)
     assert '--temperature 0.5' in source
     said('--why', 'page.html', '--start', 'the cat', '--length', 40)
-    assert 'dotted' not in pathlib.Path('page.html').read_text().split('</style>')[1]
+    assert (
+        'dotted' not in pathlib.Path('page.html').read_text(encoding='utf-8').split('</style>')[1]
+    )
 
 
 def test_the_deeper_the_colour_the_greater_the_surprise(trained, said):
