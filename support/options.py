@@ -16,6 +16,8 @@ from support.source import expanded, name_of
 
 SOURCES = ('corpus', 'midi', 'valid', 'test')
 
+SOURCES = ('corpus', 'midi', 'valid')  # options that take names of files
+
 
 def merge(parser, argv, fixed, defaults, folder, comm):
     """(the options (argparse.Namespace), the Checkpoint of --resume, that of --init-from or None).
@@ -70,13 +72,15 @@ def _parsed(parser, defaults, saved):
 
     A stranger's checkpoint may hold anything.
     """
-    argv, known = [], saved.options.get('known', 0)
+    argv, files, known = [], {}, saved.options.get('known', 0)
     for name, value in saved.options.items():
         if name == 'known':  # it is never given
             continue
         option = '--' + name.replace('_', '-')
         if type(value) is bool:
             argv.append(option if value else option.replace('--', '--no-', 1))
+        elif name in SOURCES and type(value) is list and {*map(type, value)} == {str}:
+            files[name] = value  # a name may begin with a dash, as no argument of a list can
         elif type(value) is list:
             argv += [option, *map(str, value)]
         elif value is not None or defaults.get(name) is not None:
@@ -84,7 +88,7 @@ def _parsed(parser, defaults, saved):
     reason = io.StringIO()
     try:
         with contextlib.redirect_stderr(reason), contextlib.redirect_stdout(reason):
-            parsed = {**defaults, **vars(parser.parse_args(argv))}
+            parsed = {**defaults, **vars(parser.parse_args(argv)), **files}
     except SystemExit:
         reason = reason.getvalue().strip().removeprefix(f'{parser.prog}: ')
         raise checkpoint.CheckpointError(f'{saved.path}: impossible options: {reason}') from None

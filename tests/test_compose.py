@@ -208,9 +208,10 @@ def written(words, folder):
 
 
 def most_likely(folder, word, length):
-    """`word` and what the network of a run says after it, up to the end of the piece."""
+    """`word`, which begins a piece, and what the network of a run says after it, to the end."""
     saved = checkpoint.load(folder / 'last.npz')
     model, vocabulary, words = saved.model, saved.vocabulary, [word]
+    model.step([vocabulary.index('<eos>')])
     for _ in range(length):
         y = model.step([vocabulary.index(words[-1])])[0]
         if '<unk>' in vocabulary:

@@ -180,10 +180,10 @@ def test_a_run_that_begins_with_a_model(trained):
     argv += ['--dropout', 0, '--sample-every', 0]
     assert train.main([*map(str, argv), '--out', 'one']) == 0
     code, out, err = processes(2, *argv, '--out', 'two')
-    assert code == 0 and out.count('4 of 9 words are new to it') == 1, err
+    assert code == 0 and out.count('2 of 9 words are new to it') == 1, err
     assert_same('one', 'two', 1e-5)
     code, _, err = processes(2, *argv, '--unit', '9')
-    assert code == 2 and len(ours(err)) == 2 and '--unit is 8' in ours(err)[1]
+    assert code == 2 and '--unit is 8' in ours(err)[-1]
 
 
 def test_processes_that_read_different_texts(small_text):

@@ -251,7 +251,7 @@ def test_files_by_name(tunes):
     assert collection.setup == read_midi.Setup('0080', {'c0': 'c001'}, 128)
     goes_on = music.read([tunes / 'a.MID'], setup=collection.setup)
     assert goes_on.pieces == [['00_90_4064', '8100_80_4040']]
-    assert goes_on.setup.events == {'c0': 'c001'}
+    assert goes_on.setup.events == {'c0': 'c002'}  # its own; the other's would fill a gap
     remarks = music.read([tunes / 'b.mid']).remarks
     assert remarks == ["  track 0 '', channel 1: Bright Acoustic Piano, 1 note", 'learning track 0']
     for name in ('more/broken.mid', 'more/empty.mid', 'absent.mid', 'notes.txt'):
