@@ -73,6 +73,8 @@ def _parsed(parser, defaults, saved):
     A stranger's checkpoint may hold anything.
     """
     argv, files, known = [], {}, saved.options.get('known', 0)
+    if saved.options.get('lr_decay') == 1:  # off; runs from before --schedule have it
+        del saved.options['lr_decay']
     for name, value in saved.options.items():
         if name == 'known':  # it is never given
             continue

@@ -352,6 +352,17 @@ def test_a_stranger_has_impossible_options(trained, failed, changed, reason):
     assert 'last.npz: ' in line and 'options' in line and reason in line
 
 
+def test_a_run_from_before_schedule_goes_on(trained, failed):
+    """It has another option, --lr-decay, which was off."""
+    options = checkpoint.load(trained / 'last.npz').options
+    del options['schedule'], options['known']
+    forge(trained / 'last.npz', {'options': {**options, 'lr_decay': 0.5}})
+    assert 'options' in failed(1, train, '--resume', '--epoch', 3)
+    forge(trained / 'last.npz', {'options': {**options, 'lr_decay': 1.0}})
+    assert run(train, '--resume', '--epoch', 3) == 0
+    assert checkpoint.load(trained / 'last.npz').epoch == 3
+
+
 def test_options_go_on_as_they_were(small_text):
     """Of every type: lists, numbers, words, switches, and some that are not given."""
     argv = ['--corpus', 'small.txt', 'small.txt', '--lr', 0.00123456789, '--no-stepwise']
