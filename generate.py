@@ -124,15 +124,7 @@ def main(argv=None):
     if args.near is not None:
         return list_near(saved, args)
     vocabulary = saved.vocabulary
-    if saved.kind != kind:
-        advice = (
-            'leave out --midi, --audio, --wav and --plot'
-            if kind == 'music'
-            else '--midi out.mid composes'
-        )
-        raise WrongUse(f'{path} is a model of {saved.kind}, not of {kind}: {advice}')
-    if EOS not in vocabulary:
-        raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {EOS}')
+    check_model(saved, path, kind)
     start = start_words(args.start, args.primer, saved)
     # A line end first: the network hardly knows an empty memory, and what it would say after its
     # first word is close to chance (docs/training.md, "What was measured").
@@ -387,6 +379,17 @@ def file_id(path):
     except (OSError, ValueError):
         return None
     return stat.st_dev, stat.st_ino
+
+
+def check_model(saved, path, kind):
+    """Refuses a Checkpoint, read from path, that cannot write this kind, 'text' or 'music'."""
+    if saved.kind != kind:
+        advice = '--midi out.mid composes'
+        if kind == 'music':
+            advice = 'leave out --midi, --audio, --wav and --plot'
+        raise WrongUse(f'{path} is a model of {saved.kind}, not of {kind}: {advice}')
+    if EOS not in saved.vocabulary:
+        raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {EOS}')
 
 
 def check(parser, args):
