@@ -14,9 +14,7 @@ from read_midi import EVENTS
 from support import checkpoint
 from support.source import expanded, name_of
 
-SOURCES = ('corpus', 'midi', 'valid', 'test')
-
-SOURCES = ('corpus', 'midi', 'valid')  # options that take names of files
+SOURCES = 'corpus', 'midi', 'valid', 'test'  # options that take names of files
 
 
 def merge(parser, argv, fixed, defaults, folder, comm):

@@ -1,0 +1,108 @@
+"""What helps the article's network to learn: methods that train.py does not have, beside its own.
+
+    python bench/learning.py [METHOD ...] -- OPTIONS OF train.py
+
+    python bench/learning.py -- --corpus holmes.txt --schedule linear --epoch 12
+    python bench/learning.py average vary -- --corpus holmes.txt --epoch 12
+
+Prints after each epoch the perplexity of training and of validation. Methods:
+
+average   also validates an exponential average of the weights over the last tenth of all updates
+          or so (Polyak and Juditsky 1992, https://doi.org/10.1137/0330046)
+vary      windows of lengths that differ, about --bproplen, a twentieth of them about half as long,
+          the learning rate in proportion (Merity et al. 2017, https://arxiv.org/abs/1708.02182)
+inputs    drops inputs of a layer and h of the last one, as Zaremba et al. 2014
+          (https://arxiv.org/abs/1409.2329) do, not what lk_x makes of the inputs; word by word
+"""
+
+import math
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from support import modern_chainer  # noqa: F401  prepares chainer's import
+
+import chainer.functions as F
+import numpy
+
+import train
+from rnn import RNN
+from support import data, parallel
+from support.options import merge
+
+METHODS = 'average', 'vary', 'inputs'
+
+
+class DropsInputs(RNN):
+    """rnn.RNN with dropout at the place of Zaremba et al."""
+
+    def forward(self, x, t=None, dropout_ratio=0.5):
+        state, h = {}, F.dropout(self.l0(x), dropout_ratio)
+        for k, l_x, l_h in self.layers:
+            z = l_x(h) + l_h(self.state['h' + k])
+            state['c' + k], state['h' + k] = F.lstm(self.state['c' + k], z)
+            h = F.dropout(state['h' + k], dropout_ratio)
+        y, self.state = self.output(h), state
+        return F.softmax_cross_entropy(y, t), F.accuracy(y, t)
+
+
+def learn(args, methods):
+    """Trains as train.py does, with the methods; yields after each epoch a dict of perplexities."""
+    learned = data.load(args, None)
+    numpy.random.seed(args.seed)
+    kind = DropsInputs if 'inputs' in methods else RNN
+    model = kind(len(learned.vocabulary), args.unit, args.layer, args.cell)
+    args.stepwise |= kind is DropsInputs
+    batchsize = train.choose_batchsize(learned.ids, args)
+    streams = train.streams(learned.ids, batchsize)
+    length = streams[0].shape[1]
+    updates = args.epoch * math.ceil(length / args.bproplen)
+    optimizer = train.setup_optimizer(model, args, updates)
+    rate, rates = args.lr, numpy.random.RandomState(args.seed)
+    averages = [param.array.copy() for param in model.params()]
+    for _ in range(args.epoch):
+        model.initialize_state(batchsize)
+        start = losses = 0
+        while start < length:
+            steps = args.bproplen
+            if 'vary' in methods:
+                usual = steps / (2 if rates.rand() < 0.05 else 1)
+                steps = max(5, round(rates.normal(usual, 5)))
+                args.lr = rate * steps / args.bproplen  # which --schedule turns down
+                setattr(optimizer, train.OPTIMIZERS[args.optimizer][1], args.lr)
+            x, t = (numpy.array(s[:, start : start + steps].T, 'i') for s in streams)
+            loss, _ = train.forward(model, x, t, args, args.dropout)
+            model.cleargrads()
+            loss.backward()
+            loss.unchain_backward()
+            optimizer.update()
+            for average, param in zip(averages, model.params()):
+                average += (param.array - average) * 10 / (optimizer.t + 10)
+            start, losses = start + len(x), losses + float(loss.array)
+        row = {'train': losses / length, 'validation': evaluated(model, learned, args)}
+        if 'average' in methods:
+            usual = [param.array for param in model.params()]
+            for param, average in zip(model.params(), averages):
+                param.array = average
+            row['average'] = evaluated(model, learned, args)
+            for param, array in zip(model.params(), usual):
+                param.array = array
+        yield {name: math.exp(loss) for name, loss in row.items()}
+
+
+def evaluated(model, learned, args):
+    return train.evaluate(model, learned.validation, args)[0]
+
+
+def main():
+    methods, argv = sys.argv[1 : sys.argv.index('--')], sys.argv[sys.argv.index('--') + 1 :]
+    if not {*methods} <= {*METHODS}:
+        sys.exit(f'methods are {", ".join(METHODS)}')
+    args, _, _ = merge(train.options(), argv, train.RUN, train.DEFAULTS, None, parallel.ALONE)
+    for epoch, row in enumerate(learn(args, methods), 1):
+        print(epoch, *(f'{name} {perplexity:.2f}' for name, perplexity in row.items()), flush=True)
+
+
+if __name__ == '__main__':
+    main()
