@@ -64,7 +64,9 @@ def reporting(main):
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             with contextlib.redirect_stderr(Screen(sys.stderr)), _exit_on_sigterm():
-                return main(argv)
+                code = main(argv)
+                sys.stdout.flush()  # what fails at Python's own end, nobody would catch
+                return code
         except (UserError, FloatingPointError) as error:
             message, code = str(error), 2 if isinstance(error, WrongUse) else 1
         except BrokenPipeError:  # the reader (| head) has had enough
@@ -72,6 +74,10 @@ def reporting(main):
             return 0
         except (OSError, MemoryError) as error:
             message, code = message_of(error), 1
+            try:
+                sys.stdout.flush()
+            except OSError:  # a full disk, to which Python would flush once more at its end
+                discard(sys.stdout)
         except KeyboardInterrupt:
             return 130
         complain(program, message)

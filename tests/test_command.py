@@ -197,11 +197,12 @@ def test_a_fresh_clone_has_no_model(folder, program, argv, code, failed):
 
 
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no device that is always full')
-@pytest.mark.parametrize('argv', [[], ['--out', '/dev/full']])
+@pytest.mark.parametrize('argv', [[], ['--near', 'ホームズ'], ['--out', '/dev/full']])
 def test_a_full_disk(japanese, argv):
-    with open('/dev/null' if argv else '/dev/full', 'w', encoding='utf-8') as full:
+    with open('/dev/null' if '--out' in argv else '/dev/full', 'w', encoding='utf-8') as full:
         done = subprocess.run(
             [sys.executable, PROGRAMS / 'generate.py', '--seed', '1', *argv],
+            env={name: value for name, value in os.environ.items() if name != 'PYTHONUNBUFFERED'},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -271,6 +272,7 @@ def wait_for(stream, text):
 
 def test_a_screen_shows_what_takes_long_until_it_is_over(monkeypatch):
     monkeypatch.setattr(sys, 'stderr', Terminal())
+    monkeypatch.setenv('COLUMNS', '80')
     with terminal.doing('reading'):
         wait_for(sys.stderr, '\rreading ... 0:00:0')
     drawn = sys.stderr.getvalue()
