@@ -479,11 +479,12 @@ def list_near(saved, args):
     if len(words) != 1:
         found = f'not one word to the model but {len(words)}: {" ".join(words)}'
         raise WrongUse(f'--near {args.near!r} is {found}'.rstrip(': '))
-    W = saved.model.l0.W.array.astype('d')
-    row = saved.vocabulary.index(words[0])
-    length = numpy.linalg.norm(W, axis=1)
-    cosines = W @ W[row] / numpy.maximum(length * length[row], numpy.finfo('d').tiny)
-    order = [i for i in numpy.argsort(-cosines, kind='stable') if i != row]
+    with terminal.doing('comparing words'):
+        W = saved.model.l0.W.array.astype('d')
+        row = saved.vocabulary.index(words[0])
+        length = numpy.linalg.norm(W, axis=1)
+        cosines = W @ W[row] / numpy.maximum(length * length[row], numpy.finfo('d').tiny)
+        order = [i for i in numpy.argsort(-cosines, kind='stable') if i != row]
     for i in order[:NEAR]:
         print(f'{cosines[i]:6.3f}  {saved.vocabulary[i]}')
     return 0
