@@ -36,15 +36,15 @@ bench: $(INSTALLED)-bench
 $(INSTALLED): requirements.txt requirements/cpu.txt
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet "setuptools<81" wheel
-	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements.txt
+	$(BIN)/python -m pip install --no-build-isolation -r requirements.txt
 	touch $@
 
 $(INSTALLED)-tests: $(INSTALLED) requirements/test.txt requirements/mpi.txt
-	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements/test.txt -r requirements/mpi.txt
+	$(BIN)/python -m pip install --no-build-isolation -r requirements/test.txt -r requirements/mpi.txt
 	touch $@
 
 $(INSTALLED)-bench: $(INSTALLED) requirements/bench.txt
-	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements/bench.txt
+	$(BIN)/python -m pip install --no-build-isolation -r requirements/bench.txt
 	touch $@
 
 clean:

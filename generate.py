@@ -450,17 +450,16 @@ def check(parser, args):
         parser.error(f'--soundfont {args.soundfont!r}: no such file')
     if args.why and args.length == 0 and not (args.start or args.primer):
         parser.error('--why --length 0 explains the words of --start: which are they?')
-    if args.why not in (None, '-'):
-        outputs['why'] = args.why
-    if args.out is not None:
-        outputs['out'] = args.out
+    outputs |= {'why': args.why} if args.why not in (None, '-') else {}
+    outputs |= {'out': args.out} if args.out is not None else {}
     for option, name in outputs.items():
         path = pathlib.Path(name)
         if not path.name or path.is_dir():
             parser.error(f'--{option} {name!r} is not the name of a file')
+        endings = ENDINGS.get(option, ())
         unclear = path.suffix or option in ('audio', 'why')
-        if option in ENDINGS and unclear and path.suffix.lower() not in ENDINGS[option]:
-            endings = ' or '.join(ENDINGS[option])
+        if endings and unclear and path.suffix.lower() not in endings:
+            endings = ' or '.join(endings)
             parser.error(f'--{option} {name!r}: its name should end in {endings}')
         if not path.parent.is_dir():
             parser.error(f'--{option} {name!r}: there is no folder {path.parent}')

@@ -28,7 +28,8 @@ class Part:
     def __str__(self):
         from pretty_midi import program_to_instrument_name  # late: it takes a third of a second
 
-        names = map(program_to_instrument_name, self.programs)
+        names = [*map(program_to_instrument_name, self.programs)]
+        names[8:] = [f'{len(names[8:])} more'] if names[8:] else []
         instruments = 'drums' if self.channel == PERCUSSION else ', '.join(names)
         about = f'track {self.track} {self.name!r}, channel {self.channel}: {instruments}'
         return f'{about}, {self.notes:,} note{"s" * (self.notes != 1)}'

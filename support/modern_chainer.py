@@ -103,7 +103,7 @@ def use_device(model, gpu):
             raise
         except Exception as error:  # a missing library shows in many ways
             reason = str(error).strip().split('\n')[0]
-    print(f'no GPU {gpu} can be used here, going on on the CPU: {reason}', file=sys.stderr)
+    print(f'no GPU {gpu} can be used here, continuing on the CPU: {reason}', file=sys.stderr)
 
 
 def _installed_cupys():

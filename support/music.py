@@ -158,7 +158,8 @@ def _remarks(name, data, track, channel, is_alone):
     if is_alone:
         remarks += [f'  {part}' for part in found]
         several = channel and sum(part.track == track for part in found) > 1
-        remarks.append(f'learning track {track}' + f', channel {channel}' * bool(several))
+        what = 'all tracks' if track == 'all' else f'track {track}'
+        remarks.append(f'learning {what}' + f', channel {channel}' * bool(several))
     if channel == PERCUSSION:
         remarks.append(f'{name}: only percussion is learned')
     return remarks

@@ -16,6 +16,7 @@ from support import terminal
 PART = 1_000_000  # words after which a longer epoch is validated and logged: some minutes
 AUTOSAVE = 600  # seconds between checkpoints inside a long epoch
 FIRST_LINE, LINE_EVERY = 2, 60  # seconds until a file or a pipe gets a line, and between two
+WIDTHS = 7, 9, 13, 10, 14, 8, 12  # of the table's columns; a row fits into a screen of 80
 JUMP_WORDS = 500  # the fewest words whose loss is compared with the loss before
 
 
@@ -49,9 +50,7 @@ class Progress:
         self.bar = tqdm.tqdm(
             total=epochs * words,
             initial=done,
-            unit=' words',
-            unit_scale=True,
-            bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]',
+            bar_format='{l_bar}{bar}| [{elapsed}{postfix}]',
             dynamic_ncols=True,
             leave=False,
             miniters=1,
@@ -149,14 +148,18 @@ class Progress:
             derived = 'bpc' if 'bpc' in entry else 'perplexity'
             self.columns = ['epoch', 'main/loss', 'main/accuracy', derived, 'val_' + derived]
             self.columns += ['tokens/s', 'elapsed_time']
-            self.say(''.join(f'{name:<15}' for name in self.columns).rstrip())
-        cells = (f'{entry[name]:<15.6g}' if name in entry else ' ' * 15 for name in self.columns)
-        self.say(''.join(cells).rstrip())
+            self.say(_row(self.columns))
+        self.say(_row(f'{entry[name]:.6g}' if name in entry else '' for name in self.columns))
 
     def say(self, line, file=None):
         """Prints a line (str), to stdout or to another file, without disturbing the bar."""
         with tqdm.tqdm.external_write_mode(file):
             print(line, file=file, flush=True)
+
+
+def _row(cells):
+    """A row of the table (str), of a cell (str) for each column."""
+    return ' '.join(f'{cell:<{width}}' for cell, width in zip(cells, WIDTHS)).rstrip()
 
 
 class LossWatch:

@@ -227,7 +227,7 @@ def drum_name(key):
 # Line
 
 
-def line_of(data, columns=100):
+def line_of(data, columns=79):
     """Note names and lengths (str, two lines at most) of what `to_data` gives: A4 1/8, C5 1/4.
 
     Lengths are those of notation that are nearest, as parts of a whole note; of SMPTE, seconds.

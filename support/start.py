@@ -36,8 +36,9 @@ def start_words(given, primer, saved):
 def unknown_word(word, vocabulary):
     """The WrongUse for a word that is not in the vocabulary: it offers some that are."""
     near = near_words(word, vocabulary)
-    known = near or [word for word in vocabulary if word.isalpha()][:5] or vocabulary[:5]
-    return WrongUse(f'the model does not know {word!r}; it knows {" ".join(known)}')
+    known = [word for word in vocabulary if word.isalpha() and len(word) > 1] or vocabulary
+    offered = ' '.join(near) if near else f'other words, such as {" ".join(known[:5])}'
+    return WrongUse(f'the model does not know {word!r}; it knows {offered}')
 
 
 def _notes(given, vocabulary):

@@ -236,6 +236,8 @@ class Parser(argparse.ArgumentParser):
         for name in (arg.partition('=')[0] for arg in self._given if re.match('--?[a-z]{2}', arg)):
             if name not in known:
                 message += did_you_mean(name, known) or '; --help lists the options'
+        if message.startswith('unrecognized') and ';' not in message:
+            message += '; which option is it for? --help lists them'
         complain(self.prog, message)
         self.exit(2)
 

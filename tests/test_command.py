@@ -173,6 +173,8 @@ def test_numbers_out_of_bounds(text, message):
         (train, ['--corpus', 'holmes.txt', '--batch_size=5'], 'did you mean --batchsize?'),
         (train, ['-corpus', 'holmes.txt'], 'did you mean --corpus?'),
         (train, ['--zzz'], '--zzz; --help lists the options'),
+        (train, ['holmes.txt'], 'holmes.txt; which option is it for? --help lists them'),
+        (generate, ['ホームズ'], 'ホームズ; which option is it for? --help lists them'),
         (generate, ['--temprature', '1'], 'did you mean --temperature?'),
         (train, ['-b', '0', '--corpus', 'holmes.txt'], '0 is not 1 or more'),
     ],

@@ -175,7 +175,11 @@ def test_unknown_start_word(trained, failed):
     line = failed(2, generate, '--start', 'the caat')
     assert "'caat'" in line and ' cat' in line
     assert "'zebra'" in failed(2, generate, '--stop', 'zebra')
-    assert 'it knows' in failed(2, generate, '--start', 'モリアーティ')
+    line = failed(2, generate, '--start', 'モリアーティ')
+    offered = line.partition('it knows other words, such as ')[2].split()
+    assert len(offered) == 5
+    for word in offered:
+        assert generate.main(['--start', word, '--length', '1']) == 0
 
 
 def test_unk_is_never_written_nor_taken(small_text, capsys, failed):
@@ -202,8 +206,8 @@ def test_unk_is_never_written_nor_taken(small_text, capsys, failed):
         (2, ['--num', '0'], '0 is not 1 or more'),
         (2, ['--length', 'x'], "invalid int value: 'x'"),
         (2, ['--out', 'x.npz'], 'the name of a checkpoint'),
-        (2, ['--out', 'file/x.txt'], "'file/x.txt': there is no folder file"),
-        (2, ['--out', '.'], "'.' is not the name of a file"),
+        (2, ['--out', '.'], "--out '.' is not the name of a file"),
+        (2, ['--out', 'file/x.txt'], "--out 'file/x.txt': there is no folder file"),
         (2, ['--near', ''], '--near is empty'),
         (2, ['--near', 'cat', '--start', 'the'], '--near lists words and writes nothing'),
         (2, ['--near', 'cat', '--midi', 'out.mid'], '--near lists words and writes nothing'),
@@ -234,7 +238,7 @@ def test_no_model_yet(folder, failed):
 
 def test_gpu_that_is_not_there(trained, capsys):
     assert generate.main(['--length', '1', '--gpu', '99']) == 0
-    assert 'going on on the CPU' in capsys.readouterr().err
+    assert 'continuing on the CPU' in capsys.readouterr().err
 
 
 @pytest.mark.gpu

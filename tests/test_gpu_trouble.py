@@ -107,7 +107,7 @@ def install(site, files):
 def test_the_reason_and_what_helps_in_one_line(tmp_path, files, advice):
     install(tmp_path, files)
     (line,) = said_by(tmp_path).splitlines()
-    assert line.startswith('no GPU 0 can be used here, going on on the CPU: ')
+    assert line.startswith('no GPU 0 can be used here, continuing on the CPU: ')
     assert all(words in line for words in advice), line
 
 

@@ -72,8 +72,11 @@ def test_a_bar_on_a_screen(small_text):
         )
         for bar in bars
     ), bars
-    rows = [line.split() for line in re.split('[\r\n]+', screen)]
-    assert [row[0] for row in rows if len(row) == 7 and row[0] in '1234'] == [*'1234']
+    table = [line for line in re.split('[\r\n]+', screen) if re.match(r'[1-4] |epoch  ', line)]
+    assert [row.split()[0] for row in table] == ['epoch', *'1234']
+    starts = [[cell.start() for cell in re.finditer(r'\S+', row)] for row in table]
+    assert len(starts[0]) == 7 and all(start == starts[0] for start in starts)
+    assert max(map(len, table)) < 80  # a row breaks on no screen
     assert screen.count('it writes ---') == 2
 
 

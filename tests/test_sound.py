@@ -216,7 +216,7 @@ def test_line(words, setup, line):
 
 def test_a_long_line_is_two():
     lines = sound.line_of(to_data(SCALE * 20)).split('\n')
-    assert len(lines) == 2 and max(map(len, lines)) <= 100 and lines[1].endswith('...')
+    assert len(lines) == 2 and max(map(len, lines)) <= 79 and lines[1].endswith('...')
 
 
 @pytest.mark.parametrize(

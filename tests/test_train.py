@@ -296,7 +296,7 @@ def test_gpu_learns_what_the_cpu_learns(small_text):
 
 def test_gpu_that_is_not_there(small_text, capsys):
     assert run(train, '--gpu', 99, '--corpus', 'small.txt', *TINY) == 0
-    assert 'going on on the CPU' in capsys.readouterr().err
+    assert 'continuing on the CPU' in capsys.readouterr().err
     assert len(entries(SMALL)) == 2
 
 

@@ -18,6 +18,7 @@ import train
 import write_midi
 from conftest import TINY
 from read_midi import MusicError, Setup, from_bytes
+from support.describe import Part
 from support.notes import notes_of
 from test_music import read_back, song, words_of
 
@@ -67,6 +68,14 @@ def test_parts_are_told_with_names_instruments_channels_and_notes():
         (0, 3),
         (0, 10),
     ]
+
+
+def test_of_many_instruments_the_first_are_told():
+    """General MIDI: the eighth is the clavinet, the ninth the celesta."""
+    eight, nine, ten = (str(Part(1, '', 1, [*range(n)], 5)) for n in (8, 9, 10))
+    assert eight.endswith(', Clavinet, 5 notes')
+    assert nine.endswith(', Clavinet, 1 more, 5 notes')
+    assert ten.endswith(', Clavinet, 2 more, 5 notes')
 
 
 @pytest.mark.parametrize(
@@ -150,6 +159,7 @@ def test_what_learning_says(folder):
         (folder / file).write_bytes(raw)
     assert music.read(['pop.mid']).remarks[-1] == 'learning track 2, channel 2'
     assert music.read(['band.mid']).remarks[-1] == 'learning track 0, channel 2'
+    assert music.read(['pop.mid'], track='all').remarks[-1] == 'learning all tracks'
     assert len(music.read(['band.mid']).remarks) == 5
     said = music.read(['drums.mid']).remarks
     assert said[-2:] == ['learning track 0', 'drums.mid: only percussion is learned']
