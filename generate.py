@@ -115,6 +115,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     kind = 'music' if any(getattr(args, option) for option in MUSIC) else 'text'
     check(parser, args)
+    args.length = DEFAULT_LENGTH[kind] if args.length is None else args.length
     args.top_p = DEFAULT_TOP_P[kind] if args.top_p is None else args.top_p
     if args.temperature is None:
         args.temperature = DEFAULT_TEMPERATURE[kind]
@@ -140,7 +141,7 @@ def main(argv=None):
     drawn = generate(
         saved.model,
         encode(read, vocabulary),
-        DEFAULT_LENGTH[kind] if args.length is None else args.length,
+        args.length,
         args.num,
         args.temperature,
         args.top_k,
@@ -148,15 +149,12 @@ def main(argv=None):
         forbidden=ids_of(UNK, saved),
         rng=numpy.random.RandomState(seed),
     )
-    if args.num == 1:
+    if kind == 'text' and args.num == 1 and not args.why:
         texts = [(vocabulary[i] for (i,) in drawn)]  # written as it is drawn
     else:
-        with terminal.doing('drawing words'):
-            ids = numpy.reshape([*drawn], (-1, args.num)).T
-        texts = [[vocabulary[i] for i in row] for row in ids]
-    if args.why:
-        end = EOS if kind == 'music' else None
-        texts = [[*up_to(up_to(text, args.stop), end)] for text in texts]
+        ends = {args.stop, EOS} if kind == 'music' else {args.stop}
+        with terminal.doing('drawing words', args.length) as advance:
+            texts = whole_texts(drawn, args.num, vocabulary, ends, advance)
     code = 0
     if kind == 'music':
         code = save_music(shown, texts, saved.setup, args)
@@ -186,6 +184,22 @@ def generate(
         yield ids
         if position < length - 1:
             logits = step(model, ids)
+
+
+def whole_texts(drawn, num, vocabulary, ends, advance):
+    """The num texts (lists of words) that `generate` draws, each to the first word in ends (set).
+
+    advance(1) is called after each word of all.
+    """
+    texts = [[] for _ in range(num)]
+    for ids in drawn:
+        for text, i in zip(texts, ids):
+            if not ends.intersection(text[-1:]):
+                text.append(vocabulary[i])
+        if all(ends.intersection(text[-1:]) for text in texts):
+            break
+        advance(1)
+    return texts
 
 
 def step(model, ids):
@@ -224,6 +238,7 @@ def draw(logits, temperature, top_k, top_p, rng):
     return chosen if order is None else order[numpy.arange(len(order)), chosen]
 
 
+@terminal.doing('writing a sample')
 def sample(saved, length=60, seed=0):
     """`length` words (list of str) that a trained model (Checkpoint) writes, from a line's start.
 
@@ -283,8 +298,11 @@ def save_text(start, texts, tokenizer, args):
         )
     )
     if args.out:
-        with terminal.doing('writing'), terminal.replacing(args.out) as file:
-            file.writelines(piece.encode() for piece in pieces)
+        doing = terminal.doing('writing', args.length * args.num)
+        with doing as advance, terminal.replacing(args.out) as file:
+            for piece in pieces:
+                file.write(piece.encode())
+                advance(1)
     else:
         for piece in pieces:
             print(piece, end='', flush=True)
@@ -335,9 +353,16 @@ def save_why(saved, read, shown, texts, args):
     the text.
     """
     unseen, given = read[: len(read) - len(shown)], len(shown)
-    explained = [
-        why.explain(saved, step, unseen, [*shown, *text], given, args.wakati) for text in texts
-    ]
+
+    def counted_step(model, ids):
+        advance(1)
+        return step(model, ids)
+
+    with terminal.doing('explaining', sum(len(read) + len(text) for text in texts)) as advance:
+        explained = [
+            why.explain(saved, counted_step, unseen, [*shown, *text], given, args.wakati)
+            for text in texts
+        ]
     temperature, top_p = DEFAULT_TEMPERATURE[saved.kind], DEFAULT_TOP_P[saved.kind]
     usual = {'temperature': temperature, 'top_k': 0, 'top_p': top_p}
     drawn_with = ' '.join(
@@ -426,7 +451,7 @@ def check(parser, args):
     if args.why and args.length == 0 and not (args.start or args.primer):
         parser.error('--why --length 0 explains the words of --start: which are they?')
     outputs |= {'why': args.why} if args.why not in (None, '-') else {}
-    outputs |= {'out': args.out} if args.out else {}
+    outputs |= {'out': args.out} if args.out is not None else {}
     for option, name in outputs.items():
         path = pathlib.Path(name)
         if not path.name or path.is_dir():
@@ -453,11 +478,12 @@ def list_near(saved, args):
     if len(words) != 1:
         found = f'not one word to the model but {len(words)}: {" ".join(words)}'
         raise WrongUse(f'--near {args.near!r} is {found}'.rstrip(': '))
-    W = saved.model.l0.W.array.astype('d')
-    row = saved.vocabulary.index(words[0])
-    length = numpy.linalg.norm(W, axis=1)
-    cosines = W @ W[row] / numpy.maximum(length * length[row], numpy.finfo('d').tiny)
-    order = [i for i in numpy.argsort(-cosines, kind='stable') if i != row]
+    with terminal.doing('comparing words'):
+        W = saved.model.l0.W.array.astype('d')
+        row = saved.vocabulary.index(words[0])
+        length = numpy.linalg.norm(W, axis=1)
+        cosines = W @ W[row] / numpy.maximum(length * length[row], numpy.finfo('d').tiny)
+        order = [i for i in numpy.argsort(-cosines, kind='stable') if i != row]
     for i in order[:NEAR]:
         print(f'{cosines[i]:6.3f}  {saved.vocabulary[i]}')
     return 0

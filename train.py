@@ -193,7 +193,7 @@ def main(argv=None):
         if args.test and not comm.rank:
             for path in (last, last.with_name('best.npz')):
                 if path.exists():
-                    evaluation.test(path, learned.test, evaluate, args)
+                    print(evaluation.test(path, learned.test, evaluate, args))
         return 0
 
 
@@ -327,7 +327,6 @@ def stepwise(model, x, t, dropout_ratio):
     return accum_loss, accum_accuracy
 
 
-@terminal.doing('evaluating')
 def evaluate(model, ids, args, comm=parallel.ALONE):
     """Reads ids (N,) in parallel streams: (loss in nats per word, accuracy, number of words).
 
@@ -339,12 +338,14 @@ def evaluate(model, ids, args, comm=parallel.ALONE):
     mine = parallel.share(comm, len(x_streams))  # of few streams, some processes have none
     rows, sums = mine.stop - mine.start, numpy.zeros(2)
     reader.initialize_state(rows)
-    with chainer.no_backprop_mode(), chainer.using_config('train', False):
+    doing = terminal.doing('evaluating', x_streams.shape[1])
+    with doing as advance, chainer.no_backprop_mode(), chainer.using_config('train', False):
         for start in range(0, x_streams.shape[1] if rows else 0, args.bproplen):
             steps = slice(start, start + args.bproplen)
             x, t = (model.xp.array(s[mine, steps].T, 'i') for s in (x_streams, t_streams))
             loss, accuracy = forward(reader, x, t, args)
             sums += float(loss.array) * rows, float(accuracy) * rows
+            advance(len(x))
     loss, accuracy = parallel.total(comm, sums) / x_streams.size
     return loss, accuracy, x_streams.size
 

@@ -93,13 +93,13 @@ def main():
     args, rest = parser.parse_known_args()
     paths = sorted(args.folder.glob('jigs*.mid'))
     argv = ['--midi', *map(str, paths), '--min-count', '2', '--out', 'result/nottingham', *rest]
-    of_train = train.options()
-    given = vars(of_train.parse_args(argv))
     learned, validation, test, setup = split(paths)
     counts = f'{len(learned)} to learn from, {len(validation)} to validate, {len(test)} to test'
     print(f'{len(paths)} tunes: {counts}')
     with run.Folder() as folder:
-        args, _ = options.merge(of_train, train.DEFAULTS, given, folder, 0)
+        args, _, _ = options.merge(
+            train.options(), argv, train.RUN, train.DEFAULTS, folder, parallel.ALONE
+        )
         plain, validation, test = flat(learned), flat(validation), flat(test)
         words = music.also_transposed(plain, *args.transpose) if args.transpose else plain
         vocabulary = make_vocabulary(words, args.min_count)
@@ -110,6 +110,7 @@ def main():
         print(f'{len(vocabulary):,} types')
         what = data.Data(
             source='jigs',
+            sources=[str(path.resolve()) for path in paths],
             kind='music',
             tokenizer='space',
             setup=setup,
@@ -120,7 +121,7 @@ def main():
             test=None,
             remarks=[],
         )
-        train.train(args, what, None, folder, parallel.ALONE)
+        train.train(args, what, None, None, folder, parallel.ALONE)
     best = checkpoint.load(args.out / 'best.npz')
 
     texts = {'tunes as they are': plain.tolist(), 'with all transpositions': learned.tolist()}

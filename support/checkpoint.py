@@ -94,7 +94,7 @@ def save(path, saved):
         numpy.savez(file, **dict(sorted(target.items())))
 
 
-@terminal.doing('reading a checkpoint')
+@terminal.doing('preparing the network')
 def load(path, training=False):
     """Reads a Checkpoint, with training=True also what `resume` needs; the model is on the CPU.
 
@@ -328,11 +328,13 @@ def _arrays(path, *prefixes):
                 or sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size
             ):
                 raise CheckpointError(f'{damaged}: its arrays are packed, or larger than the file')
-            return {
-                member.filename.removesuffix('.npy'): _array(archive.read(member))
-                for member in members
-                if member.filename.startswith(prefixes)
-            }
+            arrays, wanted = {}, [m for m in members if m.filename.startswith(prefixes)]
+            size = sum(member.file_size for member in wanted)
+            with terminal.doing('reading a checkpoint', size) as advance:
+                for member in wanted:
+                    arrays[member.filename.removesuffix('.npy')] = _array(archive.read(member))
+                    advance(member.file_size)
+            return arrays
     except CheckpointError:
         raise
     except FileNotFoundError:

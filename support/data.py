@@ -169,8 +169,9 @@ def _load_text(args, model):
     remarks = replaced(name, count) + lines.remarks(name)
     remarks.append(_cut_by(tokenizer, why, model))
     words = tokenize(text, tokenizer)
-    validation = _other_words(args.valid, args, 'text', tokenizer) if args.valid else None
-    return _from_words(args, 'text', tokenizer, None, words, validation, remarks, model)
+    about = 'text', tokenizer, None
+    validation = _other_words(args.valid, args, remarks, *about) if args.valid else None
+    return _from_words(args, *about, words, validation, remarks, model)
 
 
 def _cut_by(tokenizer, why, model):
@@ -191,7 +192,7 @@ def _load_music(args, model):
         remarks.append(f'{len(pieces)} pieces, of each {track}')
     words = [EOS, *_in_a_row(pieces)]
     if args.valid:
-        validation = _other_words(args.valid, args, 'music', 'space', setup)
+        validation = _other_words(args.valid, args, remarks, 'music', 'space', setup)
     else:
         n_train = len(words) - int(len(words) * args.val_frac)
         words, validation = words[:n_train], words[n_train:]
@@ -244,7 +245,7 @@ def _split(args, kind, tokenizer, setup, vocabulary, ids, n_val, crc, remarks, f
         )
     validation = ids[n_train - 1 :] if n_val else None
     # cannot be read? It is better to know now than after hours
-    test = _other_words(args.test, args, kind, tokenizer, setup) if args.test else None
+    test = _other_words(args.test, args, remarks, kind, tokenizer, setup) if args.test else None
     named = [*([] if files else given), *(args.valid or []), *(args.test or [])]
     sources = sorted({*files, *_files(named, kind)})
     about = (source, sources, kind, tokenizer, setup, vocabulary)
@@ -263,17 +264,18 @@ def _files(sources, kind):
     return [os.path.realpath(path) for path in paths]
 
 
-def _other_words(sources, args, kind, tokenizer, setup=None):
+@terminal.doing('reading')
+def _other_words(sources, args, remarks, kind, tokenizer, setup):
     """The words (list of str) of --valid or --test, made like those that are learned.
 
-    CorpusError or MusicError if they cannot be read.
+    Lines for the user are added to remarks. CorpusError or MusicError if they cannot be read.
     """
     if kind == 'text':
         with _no_music(sources):
             text = ''.join(read(source, args.encoding, args.errors) for source in sources)
             return tokenize(text, tokenizer)
     found = _read_music(sources, args, setup)
-    print(*found.remarks, sep='\n')
+    remarks += found.remarks
     return _in_a_row(found.pieces)
 
 

@@ -4,13 +4,14 @@ import math
 
 from support import modern_chainer  # prepares chainer's import
 
-from support import checkpoint, run
+from support import checkpoint, run, terminal
 from support.source import CorpusError
 from support.text import EOS, UNK, detokenize, encode
 
 
+@terminal.doing('testing')
 def test(path, words, evaluate, args):
-    """Prints loss, perplexity and, of a text, bits per character of words (list of str).
+    """A line (str): loss, perplexity and, of a text, bits per character of words (list of str).
 
     path: a checkpoint; evaluate, args: train.py's. Words that the model does not know are <unk>
     to it or, if it has learned none, left out. CorpusError if it knows none of them,
@@ -41,4 +42,4 @@ def test(path, words, evaluate, args):
         line += f'; {unknown:,} more words that it does not know, left out'
     elif unknown:
         line += f', of which {unknown:,} are {UNK} to it'
-    print(line)
+    return line

@@ -72,10 +72,10 @@ def forward(model, x, t, dropout_ratio=0.5):
     return loss, window.accuracy
 
 
-def dropout_mask(xp, shape, ratio):
+def dropout_mask(xp, shape, ratio, new=new):
     """float32 array of `shape`, on xp's device: 0 with probability ratio, else 1 / (1 - ratio).
 
-    On the CPU the probability is rounded to 1 / 65536.
+    On the CPU the probability is rounded to 1 / 65536, and new(shape) is the array to be filled.
     """
     scale = numpy.float32(1 / (1 - ratio))
     if xp is not numpy:
@@ -104,7 +104,7 @@ class Window(chainer.FunctionNode):
 
     def __init__(self, x, t, ratio):
         super().__init__()
-        self.x, self.t, self.ratio = x, t, ratio
+        self.x, self.t, self.ratio, self.memory = x, t, ratio, Memory()
 
     @one_blas_thread
     def forward(self, inputs):
@@ -113,7 +113,7 @@ class Window(chainer.FunctionNode):
         layers = [weights[i : i + 6] for i in range(0, len(weights), 6)]
         masks = [None] * len(layers)
         if self.ratio:
-            masks = dropout_mask(xp, (len(layers), T, B, 4, n), self.ratio)
+            masks = dropout_mask(xp, (len(layers), T, B, 4, n), self.ratio, self.memory.new)
         layers = [(mask, *arrays) for mask, arrays in zip(masks, layers)]
         self.output = Output(W, b, self.t, chainer.config.enable_backprop)
         (self.forward_cpu if xp is numpy else self.forward_gpu)(E, layers)
@@ -126,7 +126,9 @@ class Window(chainer.FunctionNode):
             self.x, return_inverse=True, return_counts=True
         )
         self.index, self.embedded = index.reshape(self.x.shape), E[self.words]
-        self.layers = layers = parallel(lambda arrays: Layer(len(self.x), *arrays), layers)
+        self.layers = layers = parallel(
+            lambda arrays: Layer(self.memory, len(self.x), *arrays), layers
+        )
         parts = shares(len(self.words))
         projected = parallel(lambda part: layers[0].project(self.embedded[part]), parts)
         projected, z = numpy.concatenate(projected), {}
@@ -249,11 +251,10 @@ class Layer:
     themselves, (4, streams, n) for each step and box, and gz_x is the mask.
     """
 
-    def __init__(self, T, mask, c, h, W_x, b_x, W_h, b_h):
+    def __init__(self, memory, T, mask, c, h, W_x, b_x, W_h, b_h):
         (B, n), self.mask = h.shape, mask
         state, states = (T, B, n), (T + 1, B, n)
-        # In one piece: NumPy asks for huge pages from 4 MiB on, and pages cost more than sums.
-        arrays = pieces((T, B, 4, n), states, states, state, state)
+        arrays = pieces(memory.new, (T, B, 4, n), states, states, state, state)
         self.gz, self.cs, self.hs, self.tanh_cs, self.gh = arrays
         self.gz_x = self.gz if mask is None else mask
         self.cs[0], self.hs[0] = c, h
@@ -294,7 +295,7 @@ class Layer:
     def backward(self, steps, streams):
         """The same steps backwards, from gh (T, B, n), the gradients of all h."""
         dc, dh = self.gc[streams], self.gh_last[streams]
-        slopes, of_c = pieces((4, *dc.shape), dc.shape)
+        slopes, of_c = pieces(new, (4, *dc.shape), dc.shape)
         for t in reversed(range(steps.start, steps.stop)):
             gz, tanh_c = self.gz[t, streams], self.tanh_cs[t, streams]
             gates = gz.reshape(slopes.shape)
@@ -324,10 +325,37 @@ def gates_of(array):
     return array.reshape(-1, 4, *array.shape[1:]).swapaxes(0, 1)
 
 
-def pieces(*shapes):
-    """float32 arrays of these shapes in one piece of memory."""
+class Memory:
+    """Arrays that live as long as a window; those of the windows before are taken again.
+
+    What the system hands out anew costs more than the sums in it, because it clears every page.
+    """
+
+    left = {}  # lists of arrays, by their size
+
+    def __init__(self):
+        self.arrays = []
+
+    def new(self, shape):
+        """A float32 array; what is in it is undefined."""
+        size = math.prod(shape)
+        try:
+            array = self.left[size].pop()
+        except LookupError:  # windows of another form: what is left does not fit any more
+            self.left.clear()
+            array = new(size)
+        self.arrays.append(array)
+        return array.reshape(shape)
+
+    def __del__(self):
+        for array in self.arrays:
+            self.left.setdefault(array.size, []).append(array)
+
+
+def pieces(new, *shapes):
+    """float32 arrays of these shapes in one that new(shape) makes: few large ones are faster."""
     ends = list(itertools.accumulate(map(math.prod, shapes)))
-    parts = numpy.split(new(ends[-1]), ends[:-1])
+    parts = numpy.split(new((ends[-1],)), ends[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes)]
 
 

@@ -9,6 +9,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import os
 import re
 
 from read_midi import WORD, MidiError, MusicError, Setup, choose_channel, choose_track, from_bytes
@@ -64,8 +65,9 @@ def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
     """
     sources = [*map(str, sources)]
     files, found, left_out, remarks = _files(sources), [], [], []
-    with terminal.doing('reading music', len(files)) as advance:
-        for file in files:
+    sizes = [os.path.getsize(f.name) if f.raw is None else len(f.raw) for f in files]
+    with terminal.doing('reading music', sum(sizes)) as advance:
+        for file, size in zip(files, sizes):
             with _left_out(file, files, left_out):
                 data = read_midi(file.name) if file.raw is None else from_bytes(file.raw, file.name)
                 chosen = choose_track(data, track, channel)
@@ -73,7 +75,7 @@ def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
                 file.words, file.setup = _learned(data, *chosen, events, grid)
                 found.append(file)
                 remarks += _remarks(file.name, data, *chosen, is_alone=len(files) == 1)
-            advance(1)
+            advance(size)
     counts = collections.Counter(resolution(piece.setup.division) for piece in found)
     ticks = max(counts, key=lambda ticks: (counts[ticks], ticks), default=0)  # or the finest
     ticks = resolution(setup.division) if setup else ticks
@@ -218,8 +220,12 @@ def also_transposed(words, low, high):
     """
     pieces = [list(piece) for end, piece in itertools.groupby(words, EOS.__eq__) if not end]
     steps = range(min(low, high), max(low, high) + 1)
-    moved = [(piece, transpose(piece, step)) for step in steps for piece in pieces]
-    copies = [copy for piece, copy in moved if copy and copy != piece]
+    copies = []
+    with terminal.doing('transposing', len(steps)) as advance:
+        for step in steps:
+            moved = ((piece, transpose(piece, step)) for piece in pieces)
+            copies += [copy for piece, copy in moved if copy and copy != piece]
+            advance(1)
     return [word for copy in copies for word in (EOS, *copy)] + words
 
 

@@ -6,6 +6,7 @@ Nothing here knows the network. Losses are in nats per word.
 import contextlib
 import math
 import sys
+import threading
 import time
 
 import tqdm
@@ -45,23 +46,34 @@ class Progress:
         self.clock = self.last_save = time.perf_counter()
         self.timed_from = self.clock, done  # what the time left is reckoned from
         self.next_line, self.first_window = None, contextlib.ExitStack()
+        self.ended = threading.Event()
         self.bar = tqdm.tqdm(
             total=epochs * words,
             initial=done,
             bar_format='{l_bar}{bar}| [{elapsed}{postfix}]',
             dynamic_ncols=True,
             leave=False,
+            miniters=1,
             disable=None,
             file=sys.stderr,
         )
 
     def __enter__(self):
         self.first_window.enter_context(terminal.doing('computing the first window'))
+        if not self.bar.disable:
+            threading.Thread(target=self._tick, daemon=True).start()
         return self
 
     def __exit__(self, *error):
+        self.ended.set()
         self.first_window.close()
         self.bar.close()
+
+    def _tick(self):
+        """Lets the clock of the bar go on during a window, which may take many seconds."""
+        while not self.ended.wait(1):
+            if not terminal.is_doing():  # it has the line
+                self.bar.refresh()
 
     @contextlib.contextmanager
     def saving(self):
@@ -88,14 +100,15 @@ class Progress:
         if warning:
             self.say(warning, sys.stderr)
         self.sums += loss, accuracy, steps
-        clock, done = self.timed_from
-        left = (self.epochs * self.words - self.done) * (now - clock) / (self.done - done)
+        shown = f'{self.read / self.seconds:,.0f} words/s, loss {self.sums[0] / self.sums[2]:.3f}'
         if self.next_line is None:  # in the first window much is prepared: it is no measure
             self.first_window.close()
             self.timed_from, self.next_line = (now, self.done), now + min(FIRST_LINE, LINE_EVERY)
+        else:
+            clock, done = self.timed_from
+            left = (self.epochs * self.words - self.done) * (now - clock) / (self.done - done)
+            shown = f'{tqdm.tqdm.format_interval(left)} left, {shown}'
         epoch = f'epoch {-(-self.done // self.words)} of {self.epochs}'
-        shown = f'{tqdm.tqdm.format_interval(left)} left, {self.read / self.seconds:,.0f} words/s, '
-        shown += f'loss {self.sums[0] / self.sums[2]:.3f}'
         self.bar.set_description_str(epoch, refresh=False)
         self.bar.set_postfix_str(shown, refresh=False)
         self.bar.update(words)

@@ -125,6 +125,7 @@ class Folder:
         if entry:
             self.draw()
 
+    @terminal.doing('drawing the curve')
     def draw(self):
         """Draws the losses of the log as loss.png."""
         figure = matplotlib.figure.Figure(layout='constrained')

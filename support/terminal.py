@@ -59,7 +59,7 @@ def reporting(main):
             if stream is None:  # it was closed (>&-) or never there (pythonw)
                 setattr(sys, name, open(os.devnull, 'w', encoding='utf-8'))
             if hasattr(stream, 'reconfigure'):  # Japanese also through pipes and on Windows
-                stream.reconfigure(encoding='utf-8', errors='replace')
+                stream.reconfigure(encoding='utf-8', errors='replace', line_buffering=True)
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see quiet_imports
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
@@ -123,11 +123,11 @@ def complain(program, message):
 def quiet_imports():
     """Lets Ctrl-C end a program without traceback also while it still imports, which takes seconds.
 
-    A screen shows that it does. `reporting` undoes both. What ignores Ctrl-C, as a job in the
+    A user sees that it does. `reporting` undoes both. What ignores Ctrl-C, as a job in the
     background, goes on to. A package that is missing is an error in one line.
     """
     sys.excepthook = _missing_package
-    if sys.stderr and sys.stderr.isatty():
+    if sys.stderr:
         _imports.enter_context(doing('starting'))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -135,6 +135,7 @@ def quiet_imports():
 
 def _missing_package(kind, error, trace):
     """A sys.excepthook: a newcomer forgets to install, or to activate, what was installed."""
+    _imports.close()
     if kind is not ModuleNotFoundError:
         sys.__excepthook__(kind, error, trace)
         return
@@ -149,37 +150,37 @@ def _missing_package(kind, error, trace):
 def doing(what, total=0):
     """Inside, a user sees on stderr what takes so long: `what` (str, ASCII).
 
-    A screen shows it after a second, with the time, until it is over. A file or a pipe gets a line
-    after TELL_AFTER seconds, if it has not had the same already, and one every TELL_EVERY seconds.
+    A screen shows it after half a second, with the time, until it is over. A file or a pipe gets a
+    line after TELL_AFTER seconds, if it has not had the same already, and one every TELL_EVERY.
     total (int): how much there is to do, if that is known. What the `with` statement gives is to
     be called with each amount (int) that is done.
     """
-    ended, began, done = threading.Event(), time.monotonic(), 0
+    ended, began, done, last = threading.Event(), time.monotonic(), 0, 0
     stream, is_screen = sys.stderr, sys.stderr.isatty()
 
     def advance(amount):
-        nonlocal done
-        done += amount
+        nonlocal done, last
+        done, last = done + amount, time.monotonic() - began
 
     def text(seconds):
         passed = datetime.timedelta(seconds=seconds)
         if not 0 < done <= total:
             return f'{what} ... {passed}'
-        left = datetime.timedelta(seconds=round(seconds * (total - done) / done))
+        left = datetime.timedelta(seconds=max(1, round(last * total / done - seconds)))
         return f'{what} ... {done / total:.0%}, {passed}, {left} left'
 
     def tell():
         width = 0
-        seconds = 1 if is_screen else TELL_EVERY if what in _told else TELL_AFTER
+        seconds = 0.5 if is_screen else TELL_EVERY if what in _told else TELL_AFTER
         while not ended.wait(began + seconds - time.monotonic()):
             if _under_way[-1] is ended:
-                line, end = text(seconds), '\n'
+                line, end = text(int(seconds)), '\n'
                 if is_screen:
                     width, end = shutil.get_terminal_size().columns - 1, '\r'
                     line = f'\r{line[:width]:<{width}}'  # a bar may stand there
                 print(line, end=end, file=stream, flush=True)
                 _told.add(what)
-            seconds += 1 if is_screen else TELL_EVERY
+            seconds = int(seconds) + (1 if is_screen else TELL_EVERY)
         if width:
             print(' ' * width, end='\r', file=stream, flush=True)
 
@@ -192,6 +193,11 @@ def doing(what, total=0):
         ended.set()
         thread.join()
         _under_way.remove(ended)
+
+
+def is_doing():
+    """Is anything inside `doing` (bool)?"""
+    return bool(_under_way)
 
 
 class Screen:

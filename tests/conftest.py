@@ -1,12 +1,14 @@
 """What the tests share: small runs, the error of a command, forged checkpoints."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 from support import modern_chainer  # prepares chainer's import
 
@@ -152,6 +154,25 @@ def wait_for_epoch(process, epoch):
         if line.split()[:1] == [str(epoch)]:
             return
     raise AssertionError(f'it ended before epoch {epoch}: {process.stderr.read()}')
+
+
+def said(err):
+    """The lines (list) of what a process says on stderr (str), without how long its start takes."""
+    return [line for line in err.splitlines() if not line.startswith('starting ... ')]
+
+
+# Screens
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def wait_for(stream, text):
+    began = time.process_time()
+    while text not in stream.getvalue():
+        assert time.process_time() < began + 60
 
 
 # Files

@@ -40,7 +40,7 @@ def with_masks(monkeypatch, masks):
     ]
     monkeypatch.setattr(rnn.F, 'dropout', lambda x, ratio: x * steps.pop(0))
     whole = masks.swapaxes(2, 3).copy()  # each stream's gates together
-    monkeypatch.setattr(fused, 'dropout_mask', lambda xp, shape, ratio: whole)
+    monkeypatch.setattr(fused, 'dropout_mask', lambda xp, shape, ratio, new: whole)
 
 
 def assert_same(one, other):
@@ -106,9 +106,9 @@ def test_errors_flow_through_the_state(device):
     device.use()
     random = numpy.random.RandomState(1)
     one, two = pair(11, 6, 4, device)
-    x, t = device.send(random.randint(11, size=(2, 5, 4)).astype('i'))
+    x, t = device.send(random.randint(11, size=(2, 6, 4)).astype('i'))
     long, _ = fused.forward(one, x, t, 0)
-    short = fused.forward(two, x[:2], t[:2], 0)[0] + fused.forward(two, x[2:], t[2:], 0)[0]
+    short = fused.forward(two, x[:3], t[:3], 0)[0] + fused.forward(two, x[3:], t[3:], 0)[0]
     for model, loss in ((one, long), (two, short)):
         model.cleargrads()
         loss.backward()
@@ -231,7 +231,7 @@ def test_the_logits_of_a_window_are_never_held(monkeypatch, use_threads, n_threa
 
 
 def test_a_window_that_is_gone_leaves_no_memory_behind():
-    """Only what is kept for the logits."""
+    """Only what is kept for the next one."""
     model, _ = pair(50, 32, 30)
     x, t = numpy.random.RandomState(1).randint(50, size=(2, 40, 30)).astype('i')
 

@@ -1,0 +1,49 @@
+"""Programs of bench/ that no other test runs: they work, and their numbers are plausible."""
+
+import math
+import pathlib
+import re
+import subprocess
+import sys
+
+import pretty_midi
+import pytest
+
+BENCH = pathlib.Path(__file__).resolve().parents[1] / 'bench'
+TINY = '--unit 16 --dropout 0 --batchsize 2 --bproplen 8 --epoch 2 --optimizer sgd'.split()
+
+
+def output_of(program, *argv):
+    command = [sys.executable, BENCH / program, *map(str, argv)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding='utf-8')
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize('methods', [[], ['average', 'vary'], ['inputs']])
+def test_learning_prints_perplexities(tmp_path, methods):
+    """Of a text in which each word follows from the one before: better than chance."""
+    path = tmp_path / 'abc.txt'
+    path.write_text('a b c d\n' * 300, encoding='utf-8')
+    argv = [*methods, '--', '--corpus', path, *TINY]
+    rows = [
+        line.split() for line in output_of('learning.py', *argv).splitlines() if line[0] in '12'
+    ]
+    assert [row[0] for row in rows] == ['1', '2']
+    names = ['train', 'validation'] + ['average'] * ('average' in methods)
+    assert all(row[1::2] == names for row in rows)
+    assert all(1 <= float(perplexity) < 5 for perplexity in rows[1][2::2])  # it has five words
+    assert float(rows[1][2]) < float(rows[0][2])
+
+
+def test_nottingham_compares_with_a_5_gram_model(tmp_path):
+    for number in range(12):
+        tune, piano = pretty_midi.PrettyMIDI(), pretty_midi.Instrument(0)
+        for i in range(24):
+            pitch = 60 + (i * (1, 5, 7, 11)[number % 4]) % 12
+            piano.notes.append(pretty_midi.Note(80, pitch, i / 4, i / 4 + 0.125))
+        tune.instruments.append(piano)
+        tune.write(str(tmp_path / f'jigs{number:02}.mid'))
+    printed = output_of('nottingham.py', tmp_path, *TINY, '--out', tmp_path / 'run')
+    perplexities = [float(number) for number in re.findall(r'perplexity ([\d.]+)', printed)]
+    assert len(perplexities) == 4 and all(1 < p < math.inf for p in perplexities)
