@@ -10,6 +10,8 @@ import collections
 import io
 import itertools
 import pathlib
+import subprocess
+import sys
 import textwrap
 from fractions import Fraction
 
@@ -33,6 +35,12 @@ except ImportError:  # there is none for Linux on ARM
 SOUNDFONT = pathlib.Path(pretty_midi.__file__).with_name('TimGM6mb.sf2')  # General MIDI, 6 MB
 FORMATS = {'.flac': 'FLAC', '.ogg': 'OGG', '.mp3': 'MP3'}  # others are .wav
 MAX_SECONDS = 3600  # an hour of sound takes 2 GB of memory
+SYNTHESIZER = """
+import sys, midirenderer
+with open(sys.argv[1], 'rb') as instruments:
+    wav = midirenderer.render_wave_from(instruments.read(), sys.stdin.buffer.read())
+sys.stdout.buffer.write(wav)
+"""
 PEAK = 0.9  # of the loudest sample: .mp3 and .ogg may exceed what they are given
 # Of a whole note: from a thirty-second to two whole notes, with dots and triplets.
 LENGTHS = sorted(Fraction(n, d) for d in (1, 2, 4, 8, 16, 32) for n in (1, Fraction(3, 2)))
@@ -81,14 +89,10 @@ def _render(data, played, soundfont):
             'no sound: midirenderer is not installed, or there is none for this machine; '
             'other programs play what --midi writes'
         )
-    with terminal.opened(soundfont) as file:
-        instruments = file.read()
+    with terminal.opened(soundfont):
+        pass  # it can be read
     for softer in (1, 2, 4, 8):
-        file = to_bytes(_for_synthesizer(data, softer))
-        try:
-            wav = midirenderer.render_wave_from(instruments, file)
-        except RuntimeError as error:
-            raise MusicError(f'{soundfont}: not a SoundFont (.sf2): {error}') from None
+        wav = _synthesized(to_bytes(_for_synthesizer(data, softer)), soundfont)
         samples, rate = soundfile.read(io.BytesIO(wav), dtype='int16', always_2d=True)
         if samples.max() < 32767 and samples.min() > -32768:  # else it is cut off
             break
@@ -96,6 +100,24 @@ def _render(data, played, soundfont):
         strongest = max(note.velocity for note in played)
         raise MusicError(f'nothing of it can be heard; its strongest velocity is {strongest}')
     return rate, samples
+
+
+def _synthesized(midi, soundfont):
+    """The sound of a MIDI file (bytes), as a WAV file (bytes).
+
+    In a process of its own: midirenderer does not let go of the interpreter, so that nothing could
+    be shown meanwhile, and Ctrl-C would not be heard.
+    """
+    command = [sys.executable, '-c', SYNTHESIZER, soundfont]
+    done = subprocess.run(command, input=midi, capture_output=True)
+    if done.returncode:
+        reason = done.stderr.decode(errors='replace').strip().split('\n')[-1]
+        if reason.startswith('RuntimeError: '):
+            reason = f'not a SoundFont (.sf2): {reason.removeprefix("RuntimeError: ")}'
+        raise MusicError(
+            f'{soundfont}: {reason or f"the synthesizer ended with {done.returncode}"}'
+        )
+    return done.stdout
 
 
 def _for_synthesizer(data, softer):
