@@ -210,7 +210,6 @@ def train(args, learned, saved, initial, folder, comm):
         model = saved.model if saved else RNN(*size)
         checkpoint.begin(model, initial)
         parallel.choose_device(comm, model, args.gpu, args.seed)
-
     batchsize = choose_batchsize(learned.ids, args, comm.size)
     x_streams, t_streams = streams(learned.ids, batchsize)
     windows = -(-x_streams.shape[1] // args.bproplen)  # of an epoch
