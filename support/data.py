@@ -280,6 +280,9 @@ def _other_words(sources, args, remarks, kind, tokenizer, setup):
 
 
 def _read_music(sources, args, setup=None):
+    for source in sources:
+        if source.lower().endswith('.txt') and not is_folder(source):
+            raise CorpusError(f'{source}: a text; --corpus learns it, --midi is for music')
     return music.read(sources, args.track, args.events, setup, args.channel, args.grid)
 
 

@@ -483,6 +483,11 @@ def test_a_corpus_of_music_says_midi(folder, capsys, source):
     assert '--midi' in failed(capsys, 1, train, '--corpus', 'text.txt', '--valid', source)
 
 
+def test_a_text_is_no_music(capsys, folder):
+    (folder / 'text.txt').write_text('the cat sat\n' * 50, encoding='utf-8')
+    assert '--corpus' in failed(capsys, 1, train, '--midi', 'text.txt')
+
+
 @pytest.mark.parametrize(
     'options, said',
     [
