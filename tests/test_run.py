@@ -495,6 +495,6 @@ def test_a_folder_that_cannot_be_written(small_text):
 
 def test_bad_places(failed, small_text, folder):
     (folder / 'file').write_text('', encoding='utf-8')
-    for out in ('file', 'file/deeper'):
-        line = failed(1, train, '--corpus', 'small.txt', *TINY, '--out', out)
-        assert line.startswith('train.py: file')
+    for code, out in ((2, 'file'), (1, 'file/deeper')):
+        line = failed(code, train, '--corpus', 'small.txt', *TINY, '--out', out)
+        assert 'file' in line
