@@ -60,7 +60,7 @@ def learn(args, methods):
     updates = args.epoch * math.ceil(length / args.bproplen)
     optimizer = train.setup_optimizer(model, args, updates)
     rate, rates = args.lr, numpy.random.RandomState(args.seed)
-    averages = [param.array.copy() for param in model.params()]
+    averages = [param.array.copy() for param in model.params()] if 'average' in methods else []
     for _ in range(args.epoch):
         model.initialize_state(batchsize)
         start = losses = 0
@@ -81,7 +81,7 @@ def learn(args, methods):
                 average += (param.array - average) * 10 / (optimizer.t + 10)
             start, losses = start + len(x), losses + float(loss.array)
         row = {'train': losses / length, 'validation': evaluated(model, learned, args)}
-        if 'average' in methods:
+        if averages:
             usual = [param.array for param in model.params()]
             for param, average in zip(model.params(), averages):
                 param.array = average
@@ -96,9 +96,11 @@ def evaluated(model, learned, args):
 
 
 def main():
-    methods, argv = sys.argv[1 : sys.argv.index('--')], sys.argv[sys.argv.index('--') + 1 :]
+    end = sys.argv.index('--') if '--' in sys.argv else len(sys.argv)
+    methods, argv = sys.argv[1:end], sys.argv[end + 1 :]
     if not {*methods} <= {*METHODS}:
-        sys.exit(f'methods are {", ".join(METHODS)}')
+        print(f'methods are {", ".join(METHODS)}; options of train.py follow --', file=sys.stderr)
+        sys.exit(2)
     args, _, _ = merge(train.options(), argv, train.RUN, train.DEFAULTS, None, parallel.ALONE)
     for epoch, row in enumerate(learn(args, methods), 1):
         print(epoch, *(f'{name} {perplexity:.2f}' for name, perplexity in row.items()), flush=True)

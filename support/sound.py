@@ -103,7 +103,7 @@ def _render(data, played, soundfont):
 
 
 def _synthesized(midi, soundfont):
-    """The sound of a MIDI file (bytes), as a WAV file (bytes).
+    """The sound of a MIDI file (bytes), as a WAV file (bytes); MusicError as of `write_audio`.
 
     In a process of its own: midirenderer does not let go of the interpreter, so that nothing could
     be shown meanwhile, and Ctrl-C would not be heard.
