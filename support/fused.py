@@ -16,9 +16,9 @@ https://arxiv.org/abs/1604.01946). Time goes to the right:
     words     what l1_x makes of each different word, computed once
 
 On the CPU each box is a task for a thread; it can begin when those before it, left and below, are
-done. So one thread works on layer 2 while another is a box ahead in layer 1, and who is free begins
-with the output. If there are more threads than layers, the streams are dealt out, too. The way back
-is the same with all arrows reversed; then come the gradients of the weights, a large product each.
+done. So one thread works on layer 2 while another is a box ahead in layer 1. If there are more
+threads than layers, the streams are dealt out, too. The way back is the same with all arrows
+reversed; then come the gradients of the weights, a large product for each gate.
 
 One thread at a time may call this module. Gradients of gradients are not supported. The number
 of threads decides how sums are rounded.
@@ -37,14 +37,14 @@ from chainer.backends import cuda
 from chainer.optimizers import adam
 
 from support import fused_gpu
-from support.threads import Tasks, one_blas_thread, parallel, pool, share_cores, shares
-
-__all__ = ['Adam', 'dropout_mask', 'forward', 'share_cores']
+from support.threads import Tasks, one_blas_thread, parallel, pool, shares
 
 STEPS = 5  # of a box; with more its product is faster, with fewer the next layer begins earlier
 LEAST_STREAMS = 16  # of a box; with ten a product takes as long as with twenty: it reads all of W
+import os
+
+EACH = int(os.environ.get('EACH', '1'))
 LOGITS = 1 << 23  # that are held at a time, 32 MiB
-LEAST_ROWS = 64  # of a task's logits: their product reads all of l3.W
 CACHED = 1 << 16  # numbers that stay in a core's cache while several functions pass over them
 ADAM_PIECE = 1 << 17  # numbers: few calls, for threads wait for each other between any two
 ONE = numpy.float32(1)
@@ -83,13 +83,13 @@ def dropout_mask(xp, shape, ratio, new=new):
     mask, limit = new(shape), min(round(ratio * 65536), 65535)
     seeds = numpy.random.randint(2**32, size=len(mask), dtype='u4')  # the state that is saved
 
-    def fill(i):
-        random = numpy.random.SFC64(seeds[i])
-        for step in mask[i]:  # 16 random bits for each number
+    def fill(steps, seed):
+        random = numpy.random.SFC64(seed)
+        for step in steps:  # 16 random bits for each number
             bits = random.random_raw(-(-step.size // 4)).view('u2')[: step.size]
             numpy.multiply(bits.reshape(step.shape) >= limit, scale, out=step)
 
-    parallel(fill, range(len(mask)))
+    parallel(fill, mask, seeds)
     return mask
 
 
@@ -99,7 +99,6 @@ class Window(chainer.FunctionNode):
     Inputs, float32: the embedding E (n_vocab, n); for each layer c and h (B, n), W_x (4n, n),
     b_x (4n,), W_h (4n, n), b_h (4n,), in Chainer's layout; the output layer's W (n_vocab, n)
     and b (n_vocab,). Outputs: the loss, then each layer's last c and h; `accuracy` besides.
-    What backward needs belongs to the window.
     """
 
     def __init__(self, x, t, ratio):
@@ -109,67 +108,76 @@ class Window(chainer.FunctionNode):
     @one_blas_thread
     def forward(self, inputs):
         E, *weights, W, b = inputs
-        (T, B), n, xp = self.x.shape, E.shape[1], backend.get_array_module(E)
+        xp, shape = backend.get_array_module(E), (*self.x.shape, 4, E.shape[1])
+        new = self.memory.new if xp is numpy else functools.partial(xp.empty, dtype='f')
         layers = [weights[i : i + 6] for i in range(0, len(weights), 6)]
         masks = [None] * len(layers)
         if self.ratio:
-            masks = dropout_mask(xp, (len(layers), T, B, 4, n), self.ratio, self.memory.new)
-        layers = [(mask, *arrays) for mask, arrays in zip(masks, layers)]
-        self.output = Output(W, b, self.t, chainer.config.enable_backprop)
-        (self.forward_cpu if xp is numpy else self.forward_gpu)(E, layers)
+            masks = dropout_mask(xp, (len(layers), *shape), self.ratio, new)
+        self.output = Output(new, W, b, self.t)
+        (self.forward_cpu if xp is numpy else self.forward_gpu)(E, layers, masks)
         loss, self.accuracy = self.output.sums()
         return (loss, *(a[-1].copy() for layer in self.layers for a in (layer.cs, layer.hs)))
 
-    def forward_cpu(self, E, layers):
-        self.E_shape = E.shape
-        self.words, index, self.times = numpy.unique(
-            self.x, return_inverse=True, return_counts=True
-        )
-        self.index, self.embedded = index.reshape(self.x.shape), E[self.words]
+    def forward_cpu(self, E, layers, masks):
+        (T, B), output, tasks = self.x.shape, self.output, Tasks()
+        words, index, self.times = numpy.unique(self.x, return_inverse=True, return_counts=True)
+        self.words, self.index, self.embedded = words, index.reshape(T, B), E[words]
         self.layers = layers = parallel(
-            lambda arrays: Layer(self.memory, len(self.x), *arrays), layers
+            lambda arrays, mask: Layer(self.memory.new, T, mask, *arrays), layers, masks
         )
-        parts = shares(len(self.words))
-        projected = parallel(lambda part: layers[0].project(self.embedded[part]), parts)
-        projected, z = numpy.concatenate(projected), {}
+        parts = [self.embedded[part] for part in shares(len(words))]
+        of_words = numpy.concatenate(parallel(layers[0].project, parts))
 
-        def project(k, j, s):
-            box = self.steps[j], self.streams[s]
-            if k:
-                z[k, j, s] = layers[k].project(layers[k - 1].hs[1:][box])
-            else:
-                z[k, j, s] = projected[self.index[box]]
+        def project(k, box):
+            return layers[k].project(layers[k - 1].hs[1:][box]) if k else of_words[self.index[box]]
 
-        def chain(k, j, s):
-            layers[k].forward(self.steps[j], self.streams[s], z.pop((k, j, s)))
-
-        tasks, blocks = Tasks(), self.output.blocks(pool()[0])
-        for k, j, s in self.boxes():
-            tasks.add(('z', k, j, s), project, k, j, s, after=[(k - 1, j, s)])
-            tasks.add((k, j, s), chain, k, j, s, after=[('z', k, j, s), (k, j - 1, s)])
-            if (k, s) == (len(layers) - 1, len(self.streams) - 1):
-                while blocks and blocks[0].stop <= self.steps[j].stop:
-                    above = [(k, j, s) for s in range(len(self.streams))]
-                    self.output.add(tasks, blocks.pop(0), layers[-1].hs[1:], above)
+        output.hs, before = layers[-1].hs[1:], []
+        for steps in output.slices():
+            rows = []
+            for some in shares(steps.stop, steps.start):
+                rows.append(('rows', some.start))
+                after = [*before, *self.column(len(layers) - 1, (some.stop - 1) // STEPS)]
+                tasks.add(rows[-1], output.rows, some, after=after)
+            before = []
+            for part in shares(len(E)):
+                before.append(('weights', steps.start, part.start))
+                tasks.add(before[-1], output.weights, steps, part, after=rows)
+        self.add_boxes(tasks, project, Layer.forward, 1)
         tasks.run()
 
-    def forward_gpu(self, E, layers):
-        h, self.layers = E[self.x], []
-        for arrays in layers:
-            self.layers.append(fused_gpu.Layer(h, *arrays))
-            h = self.layers[-1].hs[1:]
-        for steps in self.output.blocks(1):
-            self.output.rows(steps, h)
-            self.output.weights(steps, slice(None))
+    def add_boxes(self, tasks, project, chain, way):
+        """Adds the tasks of all boxes (layer, number in time, number of its streams), in waves.
 
-    def boxes(self):
-        """The boxes (layer, number in `steps`, number in `streams`), the most urgent first."""
+        First a box needs a large product, project(k, box), then chain(layer, *box, product); k is
+        the layer and box two slices, steps and streams. way: 1, or -1 for the way back.
+        """
         T, B = self.x.shape
-        layers = len(self.layers)
-        self.steps = [slice(start, min(start + STEPS, T)) for start in range(0, T, STEPS)]
-        self.streams = shares(B, max(LEAST_STREAMS, -(-B * layers // pool()[0])))
-        numbers = map(range, (layers, len(self.steps), len(self.streams)))
-        return sorted(itertools.product(*numbers), key=lambda box: (box[0] + box[1], -box[0]))
+        steps = [slice(start, min(start + STEPS, T)) for start in range(0, T, STEPS)]
+        streams = shares(B, least=max(LEAST_STREAMS, -(-B * len(self.layers) // pool()[0])))
+        boxes = itertools.product(*map(range, (len(self.layers), len(steps), len(streams))))
+
+        def work(k, j, s):
+            chain(self.layers[k], steps[j], streams[s], tasks.done.pop(('product', k, j, s)))
+
+        for k, j, s in sorted(boxes, key=lambda box: (way * (box[0] + box[1]), -way * box[0])):
+            product = 'product', k, j, s
+            tasks.add(product, project, k, (steps[j], streams[s]), after=[(k - way, j, s)])
+            tasks.add((k, j, s), work, k, j, s, after=[product, (k, j - way, s)])
+
+    def column(self, k, j):
+        """The boxes of layer k at the time number j."""
+        return [(k, j, s) for s in range(self.x.shape[1])]
+
+    def forward_gpu(self, E, layers, masks):
+        self.layers, h = [], E[self.x]
+        for mask, arrays in zip(masks, layers):
+            self.layers.append(fused_gpu.Layer(h, mask, *arrays))
+            h = self.layers[-1].hs[1:]
+        self.output.hs = h
+        for steps in self.output.slices():
+            self.output.rows(steps)
+            self.output.weights(steps, slice(None))
 
     @one_blas_thread
     def backward(self, indexes, grad_outputs):
@@ -185,57 +193,43 @@ class Window(chainer.FunctionNode):
         return tuple(chainer.as_variable((*grads, *output_grads)[i]) for i in indexes)
 
     def backward_cpu(self, gh):
-        layers, n = self.layers, gh.shape[2]
-        layers[-1].gh = gh
+        layers, n, tasks = self.layers, gh.shape[2], Tasks()
+        gE, gz_words = numpy.zeros_like(self.output.W), new((4, len(self.words), n))
+        grads = [[new((4 * n, n)), new(4 * n), new((4 * n, n)), new(4 * n)] for _ in layers]
 
-        def project(k, j, s):
-            box = self.steps[j], self.streams[s]
-            gz, gh = layers[k + 1].gz_x[box], layers[k].gh[box]
-            gh[...] = (gz.reshape(-1, 4 * n) @ layers[k + 1].z_to_x).reshape(gh.shape)
+        def project(k, box):
+            if k == len(layers) - 1:
+                return gh[box]
+            return layers[k + 1].gz_x[box].reshape(-1, 4 * n) @ layers[k + 1].z_to_x
 
-        def chain(k, j, s):
-            layers[k].backward(self.steps[j], self.streams[s])
-
-        def sum_words(gates):
-            rows = layers[0].gz_x.reshape(-1, 4, n)[:, gates]
-            gz_words[:, gates] = sums(rows, order, self.times)
+        def weights(k, gate):
+            layer, (gW_x, gb_x, gW_h, gb_h) = layers[k], map(gates_of, grads[k])
+            gz_x, gz_h = (gz[:, :, gate].reshape(-1, n) for gz in (layer.gz_x, layer.gz))
+            x, h = layers[k - 1].hs[1:].reshape(-1, n), layer.hs[:-1].reshape(-1, n)
+            if k == 0:
+                gz_x = gz_words[gate] = sums(gz_x, order, self.times)
+                x = self.embedded
+            gW_x[gate], gb_x[gate] = gz_x.T @ x, gz_x.sum(axis=0)
+            gW_h[gate], gb_h[gate] = gz_h.T @ h, gz_h.sum(axis=0)
 
         def embedding(part):
-            gE[self.words[part]] = gz_words[part].reshape(-1, 4 * n) @ layers[0].z_to_x
+            gE[self.words[part]] = sum(gz_words[:, part] @ layers[0].z_to_x.reshape(4, n, n))
 
-        tasks, gE, gz_words = Tasks(), numpy.zeros(self.E_shape, 'f'), new((len(self.words), 4, n))
+        self.add_boxes(tasks, project, Layer.backward, -1)
         order = numpy.argsort(self.index, axis=None, kind='stable')
-        top, last = len(layers) - 1, len(self.steps) - 1
-        for i, j, s in self.boxes():
-            k, j = top - i, last - j
-            if k < top:
-                tasks.add(('gh', k, j, s), project, k, j, s, after=[(k + 1, j, s)])
-            tasks.add((k, j, s), chain, k, j, s, after=[('gh', k, j, s), (k, j + 1, s)])
-        for gates in shares(4):
-            tasks.add(('words', gates.start), sum_words, gates, after=self.ends(0))
-        summed = [('words', gates.start) for gates in shares(4)]
-        grads = [gE]
-        for k, layer in enumerate(layers):
-            x = layers[k - 1].hs[1:] if k else self.embedded
-            gz_x, after = (layer.gz_x, self.ends(k)) if k else (gz_words, summed)
-            of_x = weight_gradients(tasks, ('x', k), gz_x, x, after)
-            of_h = weight_gradients(tasks, ('h', k), layer.gz, layer.hs[:-1], self.ends(k))
-            grads += [layer.gc, layer.gh_last, *of_x, *of_h]
-        for part in shares(len(gz_words)):
-            tasks.add(('E', part.start), embedding, part, after=summed)
+        for k, gate in itertools.product(reversed(range(len(layers))), range(4)):
+            tasks.add(('weights', k, gate), weights, k, gate, after=self.column(k, 0))
         tasks.run()
-        return grads
-
-    def ends(self, k):
-        """The last boxes of layer k on the way back, those of its first steps."""
-        return [(k, 0, s) for s in range(len(self.streams))]
+        parallel(embedding, shares(len(self.words)))
+        of_layers = ((layer.gc, layer.gh_last, *four) for layer, four in zip(layers, grads))
+        return [gE, *itertools.chain(*of_layers)]
 
     def backward_gpu(self, gh):
         grads = []
         for layer in self.layers[::-1]:
             gh, *others = layer.backward(gh)
             grads = others + grads
-        gE = cuda.cupy.zeros((self.output.W.shape[0], gh.shape[2]), 'f')
+        gE = cuda.cupy.zeros_like(self.output.W)
         cuda.cupy.add.at(gE, self.x, gh)
         return [gE, *grads]
 
@@ -251,11 +245,10 @@ class Layer:
     themselves, (4, streams, n) for each step and box, and gz_x is the mask.
     """
 
-    def __init__(self, memory, T, mask, c, h, W_x, b_x, W_h, b_h):
+    def __init__(self, new, T, mask, c, h, W_x, b_x, W_h, b_h):
         (B, n), self.mask = h.shape, mask
-        state, states = (T, B, n), (T + 1, B, n)
-        arrays = pieces(memory.new, (T, B, 4, n), states, states, state, state)
-        self.gz, self.cs, self.hs, self.tanh_cs, self.gh = arrays
+        self.gz, self.tanh_cs = new((T, B, 4, n)), new((T, B, n))
+        self.cs, self.hs = new((T + 1, B, n)), new((T + 1, B, n))
         self.gz_x = self.gz if mask is None else mask
         self.cs[0], self.hs[0] = c, h
         self.b_x, self.b_h = (gates_of(b) * SIGNS[:, 0] for b in (b_x, b_h))
@@ -273,13 +266,12 @@ class Layer:
     def forward(self, steps, streams, projected):
         """Some steps of some streams, both slices. projected: (rows, 4n), of their inputs."""
         projected = projected.reshape(steps.stop - steps.start, -1, *self.gz.shape[2:])
-        added = new(projected[0, :, 0].shape)
         with numpy.errstate(over='ignore'):  # 1 / (1 + infinity) is the right sigmoid
             for t, from_x in enumerate(projected, steps.start):
                 if self.mask is not None:
                     from_x *= self.mask[t, streams]
                 from_x += self.b_h
-                z = self.gz[t, streams].reshape(4, *added.shape)
+                z = self.gz[t, streams].reshape(from_x.swapaxes(0, 1).shape)
                 numpy.matmul(self.hs[t, streams], self.h_to_z, out=z)
                 z += from_x.swapaxes(0, 1)
                 a, sigmoids = z[0], z[1:]
@@ -287,34 +279,25 @@ class Layer:
                 numpy.exp(sigmoids, out=sigmoids)
                 sigmoids += ONE
                 i, f, o = numpy.divide(ONE, sigmoids, out=sigmoids)
-                c = numpy.multiply(f, self.cs[t, streams], out=self.cs[t + 1, streams])
-                c += numpy.multiply(i, a, out=added)
-                tanh_c = numpy.tanh(c, out=self.tanh_cs[t, streams])
-                numpy.multiply(o, tanh_c, out=self.hs[t + 1, streams])
+                self.cs[t + 1, streams] = c = f * self.cs[t, streams] + i * a
+                self.tanh_cs[t, streams] = tanh_c = numpy.tanh(c)
+                self.hs[t + 1, streams] = o * tanh_c
 
-    def backward(self, steps, streams):
-        """The same steps backwards, from gh (T, B, n), the gradients of all h."""
+    def backward(self, steps, streams, gh):
+        """The same steps backwards, from gh (rows, n), the gradients of their h."""
         dc, dh = self.gc[streams], self.gh_last[streams]
-        slopes, of_c = pieces(new, (4, *dc.shape), dc.shape)
+        gh = gh.reshape(-1, *dh.shape)
         for t in reversed(range(steps.start, steps.stop)):
             gz, tanh_c = self.gz[t, streams], self.tanh_cs[t, streams]
-            gates = gz.reshape(slopes.shape)
-            a, _, f, o = gates
-            dh += self.gh[t, streams]
-            numpy.multiply(self.hs[t + 1, streams], tanh_c, out=of_c)
-            numpy.subtract(o, of_c, out=of_c)  # o (1 - tanh_c tanh_c)
-            of_c *= dh
-            dc += of_c
-            numpy.multiply(gates, gates, out=slopes)
-            numpy.subtract(ONE, slopes[0], out=slopes[0])  # tanh' = 1 - a a
-            numpy.subtract(gates[1:], slopes[1:], out=slopes[1:])  # sigmoid' = i - i i
-            slopes[:2] *= gates[1::-1]
-            slopes[2] *= self.cs[t, streams]
-            slopes[3] *= tanh_c
-            numpy.multiply(dc, f, out=of_c)  # before gz takes the place of the gates
-            numpy.multiply(slopes[:3].swapaxes(0, 1), dc[:, None], out=gz[:, :3])
-            numpy.multiply(slopes[3], dh, out=gz[:, 3])
-            dc[...] = of_c
+            a, i, f, o = gz.reshape(4, *dh.shape)
+            dh += gh[t - steps.start]
+            dc += dh * o * (ONE - tanh_c * tanh_c)
+            da = dc * i * (ONE - a * a)
+            di = dc * a * (i - i * i)
+            df = dc * self.cs[t, streams] * (f - f * f)
+            do = dh * tanh_c * (o - o * o)
+            dc *= f
+            numpy.stack([da, di, df, do], axis=1, out=gz)
             numpy.matmul(gz.reshape(len(dh), -1), self.z_to_h, out=dh)
             if self.mask is not None:
                 self.gz_x[t, streams] *= gz
@@ -323,6 +306,21 @@ class Layer:
 def gates_of(array):
     """Chainer's (4n, ...), unit j's gates in 4j to 4j + 3, as a view (4, n, ...): a, i, f, o."""
     return array.reshape(-1, 4, *array.shape[1:]).swapaxes(0, 1)
+
+
+def sums(rows, order, times):
+    """(U, ...): the sum of the first times[0] of rows[order], of the next times[1], and so on.
+
+    rows: (N, ...); order: (N,), times: (U,) int, at least 1. First the first row of each sum, then
+    the second ones: few additions of many rows. numpy.add.reduceat takes longer.
+    """
+    first, often = numpy.cumsum(times) - times, numpy.argsort(-times, kind='stable')
+    total = numpy.zeros((len(times), *rows.shape[1:]), 'f')
+    for k in range(times.max()):
+        some = often[: numpy.count_nonzero(times > k)]
+        total[: len(some)] += rows[order[first[some] + k]]
+    total[often] = total.copy()
+    return total
 
 
 class Memory:
@@ -352,135 +350,64 @@ class Memory:
             self.left.setdefault(array.size, []).append(array)
 
 
-def pieces(new, *shapes):
-    """float32 arrays of these shapes in one that new(shape) makes: few large ones are faster."""
-    ends = list(itertools.accumulate(map(math.prod, shapes)))
-    parts = numpy.split(new((ends[-1],)), ends[:-1])
-    return [part.reshape(shape) for part, shape in zip(parts, shapes)]
-
-
-def weight_gradients(tasks, key, gz, inputs, after):
-    """[gradients of W (4n, n), b (4n,)], still empty; gz: (..., 4, n), inputs: (..., n)."""
-    n = inputs.shape[-1]
-    gz, inputs = gz.reshape(-1, 4 * n), inputs.reshape(-1, n)
-    gW, gb = new((4 * n, n)), new(4 * n)
-
-    def of(gates):
-        part = gz[:, gates.start * n : gates.stop * n]
-        gates_of(gW)[gates] = (part.T @ inputs).reshape(-1, n, n)
-        gates_of(gb)[gates] = (numpy.ones(len(part), 'f') @ part).reshape(-1, n)
-
-    for gates in shares(4):
-        tasks.add((*key, gates.start), of, gates, after=after)
-    return gW, gb
-
-
-def sums(rows, order, times):
-    """(U, ...): the sum of the first times[0] of rows[order], of the next times[1], and so on.
-
-    rows: (N, ...); order: (N,), times: (U,) int, at least 1. First the first row of each sum, then
-    the second ones: few additions of many rows. numpy.add.reduceat takes longer.
-    """
-    first, often = numpy.cumsum(times) - times, numpy.argsort(-times, kind='stable')
-    total = numpy.zeros((len(times), *rows.shape[1:]), 'f')
-    for k in range(times.max()):
-        some = often[: numpy.count_nonzero(times > k)]
-        total[: len(some)] += rows[order[first[some] + k]]
-    total[often] = total.copy()
-    return total
-
-
-@functools.lru_cache(1)
-def scratch(size):
-    """An array for what does not outlive a call. A fresh one costs page faults each time."""
-    return new(size)
-
-
 class Output:
     """The output layer, softmax cross entropy and accuracy of a window, on any device.
 
-    W: (n_vocab, n), b: (n_vocab,), t: (T, B) int32. grads: the gradients of the loss, the sum over
-    T of the mean over B, for h (T, B, n), W and b; None without backprop. At most LOGITS logits are
-    held at a time, those of a slice of the steps.
+    W: (n_vocab, n), b: (n_vocab,), t: (T, B) int32; hs: (T, B, n), set before use. grads: the
+    gradients of the loss, the sum over T of the mean over B, for h, W and b; None without backprop.
     """
 
-    def __init__(self, W, b, t, backprop):
-        self.xp, (T, B), (n_vocab, n) = backend.get_array_module(W), t.shape, W.shape
-        self.W, self.b, self.t = W, b, t
-        self.slice = -(-T // -(-T * B * n_vocab // LOGITS))  # steps
-        self.logits = (scratch if self.xp is numpy else self.xp.empty)(self.slice * B * n_vocab)
-        self.losses, self.hits = self.xp.zeros((2, T, B), 'd')
-        shapes = [(T, B, n), W.shape, b.shape] if backprop else []
-        self.grads = [self.xp.empty(shape, 'f') for shape in shapes] or None
-        self.scaled_h, self.factors = self.xp.empty((T, B, n), 'f'), self.xp.empty((T, B), 'f')
+    def __init__(self, new, W, b, t):
+        self.xp, self.W, self.b, self.t = backend.get_array_module(W), W, b, t
+        size = -(-len(t) // -(-t.size * len(W) // LOGITS))  # steps
+        self.logits = new((size, t.shape[1], len(W)))
+        self.losses, self.hits = self.xp.zeros((2, *t.shape), 'd')
+        self.grads = None
+        if chainer.config.enable_backprop:
+            self.grads = new((*t.shape, W.shape[1])), *map(self.xp.zeros_like, (W, b))
 
-    def blocks(self, threads):
-        """The steps (slices) of tasks; as many of a slice as there are threads, if it is large."""
-        T, B = self.t.shape
-        size = max(-(-self.slice // threads), min(self.slice, -(-LEAST_ROWS // B)))
-        return [
-            slice(i, min(i + size, start + self.slice, T))
-            for start in range(0, T, self.slice)
-            for i in range(start, min(start + self.slice, T), size)
-        ]
+    def slices(self):
+        """The steps (slices) whose logits are held at a time."""
+        T, size = len(self.t), len(self.logits)
+        return [slice(start, min(start + size, T)) for start in range(0, T, size)]
 
-    def add(self, tasks, steps, hs, after):
-        """Adds the task of a block and, if it ends a slice, those of the gradient of W and b."""
-        number = steps.start // self.slice
-        before = [key for key in tasks.waiting if key[:2] == ('W', number - 1)]  # they use logits
-        tasks.add(('rows', number, steps.start), self.rows, steps, hs, after=after + before)
-        if self.grads and steps.stop in ((number + 1) * self.slice, len(self.t)):
-            whole = slice(number * self.slice, steps.stop)
-            before += [key for key in tasks.waiting if key[:2] == ('rows', number)]
-            for part in shares(len(self.W)):
-                key = 'W', number, part.start
-                tasks.add(key, self.weights, whole, part, after=before)
+    def of(self, steps):
+        """Logits (rows, n_vocab) and h (rows, n) of some steps (slice)."""
+        start, count = steps.start % len(self.logits), steps.stop - steps.start
+        n_vocab, n = self.W.shape
+        return self.logits[start : start + count].reshape(-1, n_vocab), self.hs[steps].reshape(
+            -1, n
+        )
 
-    def logits_of(self, steps):
-        """Where the logits of these steps are: (rows, n_vocab)."""
-        width, start = self.t.shape[1] * len(self.W), steps.start % self.slice
-        stop = start + steps.stop - steps.start
-        return self.logits[start * width : stop * width].reshape(-1, len(self.W))
-
-    def rows(self, steps, hs):
-        """Loss, hits and the gradient of h for some steps (slice) of hs (T, B, n)."""
-        xp, y, n = self.xp, self.logits_of(steps), hs.shape[2]
-        h, t = hs[steps].reshape(-1, n), self.t[steps].ravel()
+    def rows(self, steps):
+        """Loss, hits and the gradient of h for some steps (slice)."""
+        xp, B, (y, h) = self.xp, self.t.shape[1], self.of(steps)
+        t, losses, hits = (a[steps].reshape(-1) for a in (self.t, self.losses, self.hits))
         xp.matmul(h, self.W.T, out=y)
-        best, of_t, total = xp.empty(len(t), 'l'), xp.empty(len(t), 'f'), xp.empty(len(t), 'f')
         some = max(1, CACHED // len(self.W)) if xp is numpy else len(t)
         for start in range(0, len(t), some):
             part = slice(start, start + some)
             z, numbers = y[part], xp.arange(len(y[part]))
             z += self.b
-            best[part] = z.argmax(axis=1)
-            z -= z[numbers, best[part], None]
-            of_t[part] = z[numbers, t[part]]
+            best = z.argmax(axis=1)
+            hits[part] = best == t[part]
+            z -= z[numbers, best, None]
+            of_t = z[numbers, t[part]]
             xp.exp(z, out=z)
-            total[part] = z.sum(axis=1)
-        self.losses[steps] = (xp.log(total) - of_t).reshape(-1, self.t.shape[1])
-        self.hits[steps] = (best == t).reshape(-1, self.t.shape[1])
+            total = z.sum(axis=1)
+            losses[part] = xp.log(total) - of_t
+            if self.grads:  # softmax minus one-hot, of a mean over B
+                z *= (1 / (total * B))[:, None]
+                z[numbers, t[part]] -= ONE / B
         if self.grads:
-            y[xp.arange(len(t)), t] -= total  # y / total is softmax minus one-hot
-            factors = 1 / (total * self.t.shape[1])
-            self.factors[steps] = factors.reshape(-1, self.t.shape[1])
-            xp.multiply(hs[steps], self.factors[steps, :, None], out=self.scaled_h[steps])
-            gh = self.grads[0][steps].reshape(-1, n)
-            xp.matmul(y, self.W, out=gh)
-            gh *= factors[:, None]
+            xp.matmul(y, self.W, out=self.grads[0][steps].reshape(h.shape))
 
     def weights(self, steps, part):
         """Adds what some steps give to a part (slice) of the gradients of W and b."""
-        if not self.grads:
-            return
-        xp, y, (_, gW, gb) = self.xp, self.logits_of(steps)[:, part], self.grads
-        h, factors = self.scaled_h[steps].reshape(len(y), -1), self.factors[steps].ravel()
-        if steps.start:
-            gW[part] += y.T @ h
-            gb[part] += factors @ y
-        else:
-            xp.matmul(y.T, h, out=gW[part])
-            gb[part] = factors @ y
+        if self.grads:
+            y, h = self.of(steps)
+            self.grads[1][part] += y[:, part].T @ h
+            self.grads[2][part] += self.xp.ones(len(y), 'f') @ y[:, part]
 
     def sums(self):
         """(loss, accuracy): scalars, float32; the sums over T of the means over B."""
@@ -521,4 +448,4 @@ class AdamRule(adam.AdamRule):
                 v += (g * g - v) * (1 - hp.beta2)
                 p -= m * float(self.alpha_t) / (numpy.sqrt(v) + hp.eps)
 
-        parallel(update, shares(param.size, ADAM_PIECE // 2))
+        parallel(update, shares(param.size, least=ADAM_PIECE // 2))

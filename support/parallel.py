@@ -20,7 +20,7 @@ from support import modern_chainer  # prepares chainer's import
 
 import numpy
 
-from support import fused, terminal
+from support import terminal, threads
 
 
 class ParallelError(terminal.UserError):
@@ -90,7 +90,7 @@ def choose_device(comm, model, gpu, seed):
     gpu (int): that of the first process of a machine, negative for none; seed (int): --seed.
     """
     if comm.intra_size > 1:
-        fused.share_cores(comm.intra_size)
+        threads.share_cores(comm.intra_size)
     modern_chainer.use_device(model, gpu if gpu < 0 else gpu + comm.intra_rank)
     if comm.rank:
         numpy.random.seed([seed, comm.rank])

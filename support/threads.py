@@ -53,12 +53,14 @@ class Tasks:
     def add(self, key, function, *args, after=()):
         """function(*args) is to be called after the tasks whose keys are in `after`.
 
-        Keys of tasks that were not added before do not count: the first box waits for nothing.
+        Keys of tasks that are never added do not count: the first box waits for nothing.
         """
-        self.waiting[key] = {k for k in after if k in self.waiting}, function, args
+        self.waiting[key] = set(after), function, args
 
     def run(self):
         """All of them: {key: what the call returned}. After an error, raised here, none begins."""
+        for before, *_ in self.waiting.values():
+            before.intersection_update(self.waiting)
         count, executor = pool()
         helpers = [executor.submit(self.work) for _ in range(min(count, len(self.waiting)) - 1)]
         try:
@@ -77,34 +79,33 @@ class Tasks:
                 with self.changed:
                     self.done[key] = result
                     self.changed.notify_all()
-        except BaseException:
+        finally:
             with self.changed:
-                self.waiting.clear()
+                self.waiting.clear()  # there are none, but for an error
                 self.changed.notify_all()
-            raise
 
     def take(self):
         with self.changed:
             while self.waiting:
-                for key, (before, function, args) in self.waiting.items():
+                for key, (before, *call) in self.waiting.items():
                     if before <= self.done.keys():
                         del self.waiting[key]
-                        return key, function, args
+                        return key, *call
                 self.changed.wait()
         return None
 
 
-def shares(size, least=1):
-    """Slices that make up range(size), one for each thread; fewer if they had less than `least`."""
-    count = max(1, min(pool()[0], size // least))
-    ends = [size * i // count for i in range(count + 1)]
-    return [slice(*pair) for pair in zip(ends, ends[1:])]
-
-
-def parallel(function, parts):
-    """[function(part) for part in parts], side by side."""
+def parallel(function, *arguments):
+    """list(map(function, *arguments)), side by side."""
     tasks = Tasks()
-    for i, part in enumerate(parts):
-        tasks.add(i, function, part)
+    for number, args in enumerate(zip(*arguments)):
+        tasks.add(number, function, *args)
     done = tasks.run()
-    return [done[i] for i in range(len(parts))]
+    return [done[number] for number in sorted(done)]
+
+
+def shares(stop, start=0, least=1):
+    """Slices that make up range(start, stop), one for each thread; fewer if less than `least`."""
+    count = max(1, min(pool()[0], (stop - start) // least))
+    ends = [start + (stop - start) * i // count for i in range(count + 1)]
+    return [slice(*pair) for pair in zip(ends, ends[1:])]
