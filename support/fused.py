@@ -41,9 +41,6 @@ from support.threads import Tasks, one_blas_thread, parallel, pool, shares
 
 STEPS = 5  # of a box; with more its product is faster, with fewer the next layer begins earlier
 LEAST_STREAMS = 16  # of a box; with ten a product takes as long as with twenty: it reads all of W
-import os
-
-EACH = int(os.environ.get('EACH', '1'))
 LOGITS = 1 << 23  # that are held at a time, 32 MiB
 CACHED = 1 << 17  # numbers that stay in a core's cache while several functions pass over them
 ADAM_PIECE = 1 << 17  # numbers: few calls, for threads wait for each other between any two
