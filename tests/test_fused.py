@@ -188,12 +188,16 @@ def test_threads_change_nothing(use_threads, n_layers):
             )  # same machine, same result
 
 
-def test_slices_change_nothing(monkeypatch):
+@pytest.mark.parametrize('n_threads', [1, 4])
+def test_slices_change_nothing(monkeypatch, use_threads, n_threads):
+    """Slices of the logits that follow each other in the same memory, also while others wait."""
     expected = gradients()
+    use_threads(n_threads)
     for name, value in (('LOGITS', 70 * 100), ('STEPS', 2), ('LEAST_STREAMS', 3)):
         monkeypatch.setattr(fused, name, value)
-    for name, value in gradients().items():
-        numpy.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    for again in [gradients() for _ in range(4)]:
+        for name, value in again.items():
+            numpy.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def test_a_part_of_the_vocabulary_that_is_all_but_impossible(use_threads):
