@@ -15,25 +15,25 @@ https://arxiv.org/abs/1604.01946). Time goes to the right:
                  ▲              ▲              ▲
     words     what l1_x makes of each different word, computed once
 
-On the CPU each box is a task for a thread; it can begin when those before it, left and below, are
-done. So one thread works on layer 2 while another is a box ahead in layer 1. If there are more
-threads than layers, the streams are dealt out, too. The way back is the same with all arrows
-reversed; then come the gradients of the weights, a large product for each gate.
+On the CPU a box is two tasks for threads: its product can begin when the box below is done, its
+steps when the product and the box to the left are done. So one thread works on layer 2 while
+another is a box ahead in layer 1. If there are more threads than layers, the streams are dealt out,
+too. The way back is the same with all arrows reversed; then come the gradients of the weights, a
+large product for each gate.
 
-One thread at a time may call this module. Gradients of gradients are not supported. The number
-of threads decides how sums are rounded.
+A window goes backwards once. One thread at a time may call this module. The number of threads
+decides how sums are rounded.
 """
 
-import functools
 import itertools
 import math
+from functools import partial
 
 from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 import numpy
 from chainer import backend
-from chainer.backends import cuda
 from chainer.optimizers import adam
 
 from support import fused_gpu
@@ -43,12 +43,10 @@ STEPS = 5  # of a box; with more its product is faster, with fewer the next laye
 LEAST_STREAMS = 16  # of a box; with ten a product takes as long as with twenty: it reads all of W
 LOGITS = 1 << 23  # that are held at a time, 32 MiB
 CACHED = 1 << 17  # numbers that stay in a core's cache while several functions pass over them
-ADAM_PIECE = 1 << 17  # numbers: few calls, for threads wait for each other between any two
-ONE = numpy.float32(1)
-# tanh(z) and sigmoid(z) = 1 / (1 + exp(-z)): NumPy's exp takes half the time of its tanh
+# of a, i, f, o: sigmoid(z) = 1 / (1 + exp(-z)), for NumPy's exp takes half the time of its tanh
 SIGNS = numpy.array([1, -1, -1, -1], 'f')[:, None, None]
 
-new = functools.partial(numpy.empty, dtype='f')
+new = partial(numpy.empty, dtype='f')
 
 
 def forward(model, x, t, dropout_ratio=0.5):
@@ -60,11 +58,11 @@ def forward(model, x, t, dropout_ratio=0.5):
     """
     if model.state is None:
         model.initialize_state(x.shape[1])
-    weights = [model.l0.W]
+    inputs = [model.l0.W]
     for k, l_x, l_h in model.layers:
-        weights += [model.state['c' + k], model.state['h' + k], l_x.W, l_x.b, l_h.W, l_h.b]
+        inputs += [model.state['c' + k], model.state['h' + k], l_x.W, l_x.b, l_h.W, l_h.b]
     window = Window(x, t, dropout_ratio if chainer.config.train else 0)
-    loss, *after = window.apply((*weights, model.output.W, model.output.b))
+    loss, *after = window.apply((*inputs, model.output.W, model.output.b))
     model.state = dict(zip((name + k for k, _, _ in model.layers for name in 'ch'), after))
     return loss, window.accuracy
 
@@ -72,13 +70,13 @@ def forward(model, x, t, dropout_ratio=0.5):
 def dropout_mask(xp, shape, ratio, new=new):
     """float32 array of `shape`, on xp's device: 0 with probability ratio, else 1 / (1 - ratio).
 
-    On the CPU the probability is rounded to 1 / 65536, and new(shape) is the array to be filled.
+    On the CPU the probability is rounded to a multiple of 1 / 65536; new(shape): an array to fill.
     """
     scale = numpy.float32(1 / (1 - ratio))
     if xp is not numpy:
         return (xp.random.random_sample(shape, dtype='f') >= ratio) * scale
     mask, limit = new(shape), min(round(ratio * 65536), 65535)
-    seeds = numpy.random.randint(2**32, size=len(mask), dtype='u4')  # the state that is saved
+    seeds = numpy.random.randint(2**32, size=len(mask), dtype='u4')  # whose state is saved
 
     def fill(steps, seed):
         random = numpy.random.SFC64(seed)
@@ -96,58 +94,74 @@ class Window(chainer.FunctionNode):
     Inputs, float32: the embedding E (n_vocab, n); for each layer c and h (B, n), W_x (4n, n),
     b_x (4n,), W_h (4n, n), b_h (4n,), in Chainer's layout; the output layer's W (n_vocab, n)
     and b (n_vocab,). Outputs: the loss, then each layer's last c and h; `accuracy` besides.
+
+    Fresh memory is slow: the system clears each page at its first use, which takes longer than what
+    is computed in it. So a window takes the arrays of those that are gone.
     """
+
+    left = {}  # lists of arrays, by their size
 
     def __init__(self, x, t, ratio):
         super().__init__()
-        self.x, self.t, self.ratio, self.memory = x, t, ratio, Memory()
+        self.x, self.t, self.ratio, self.arrays = x, t, ratio, []
 
-    @one_blas_thread
+    def __del__(self):
+        for array in self.arrays:
+            self.left.setdefault(array.size, []).append(array)
+
+    def new(self, shape):
+        """A float32 array that lives as long as the window; what is in it is undefined."""
+        size = math.prod(shape)
+        try:
+            array = self.left[size].pop()
+        except LookupError:  # windows of another form: what is left does not fit any more
+            self.left.clear()
+            array = new(size)
+        self.arrays.append(array)
+        return array.reshape(shape)
+
+    @one_blas_thread()
     def forward(self, inputs):
-        E, *weights, W, b = inputs
-        xp, shape = backend.get_array_module(E), (*self.x.shape, 4, E.shape[1])
-        new = self.memory.new if xp is numpy else functools.partial(xp.empty, dtype='f')
-        layers = [weights[i : i + 6] for i in range(0, len(weights), 6)]
-        masks = [None] * len(layers)
-        if self.ratio:
-            masks = dropout_mask(xp, (len(layers), *shape), self.ratio, new)
+        E, *others, W, b = inputs
+        layers = [others[i : i + 6] for i in range(0, len(others), 6)]
+        xp, shape = backend.get_array_module(E), (len(layers), *self.x.shape, 4, E.shape[1])
+        new = self.new if xp is numpy else partial(xp.empty, dtype='f')
+        masks = dropout_mask(xp, shape, self.ratio, new) if self.ratio else len(layers) * [None]
         self.output = Output(new, W, b, self.t)
-        (self.forward_cpu if xp is numpy else self.forward_gpu)(E, layers, masks)
+        (self.on_cpu if xp is numpy else self.on_gpu)(E, masks, layers)
         loss, self.accuracy = self.output.sums()
         return (loss, *(a[-1].copy() for layer in self.layers for a in (layer.cs, layer.hs)))
 
-    def forward_cpu(self, E, layers, masks):
-        (T, B), output, tasks = self.x.shape, self.output, Tasks()
+    def on_cpu(self, E, masks, layers):
+        (T, B), output, tasks, top = self.x.shape, self.output, Tasks(), len(layers) - 1
         words, index, self.times = numpy.unique(self.x, return_inverse=True, return_counts=True)
         self.words, self.index, self.embedded = words, index.reshape(T, B), E[words]
-        self.layers = layers = parallel(
-            lambda arrays, mask: Layer(self.memory.new, T, mask, *arrays), layers, masks
-        )
+        self.layers = layers = parallel(partial(Layer, self.new, T), masks, *zip(*layers))
         parts = [self.embedded[part] for part in shares(len(words))]
         of_words = numpy.concatenate(parallel(layers[0].project, parts))
 
-        def project(k, box):
+        def from_below(k, box):
             return layers[k].project(layers[k - 1].hs[1:][box]) if k else of_words[self.index[box]]
 
-        output.hs, before = layers[-1].hs[1:], []
-        for steps in output.slices():
-            rows = []
-            for some in shares(steps.stop, steps.start):
-                rows.append(('rows', some.start))
-                after = [*before, *self.column(len(layers) - 1, (some.stop - 1) // STEPS)]
-                tasks.add(rows[-1], output.rows, some, after=after)
-            before = []
+        output.hs, weights = layers[-1].hs[1:], []
+        for slice_ in output.slices:
+            rows, before, weights = [], weights, []
+            for steps in shares(slice_.stop, slice_.start):
+                rows.append(('rows', steps.start))
+                boxes = [(top, (steps.stop - 1) // STEPS, s) for s in range(B)]
+                tasks.add(rows[-1], output.rows, steps, after=before + boxes)
             for part in shares(len(E)):
-                before.append(('weights', steps.start, part.start))
-                tasks.add(before[-1], output.weights, steps, part, after=rows)
-        self.add_boxes(tasks, project, Layer.forward, 1)
+                weights.append(('weights', slice_.start, part.start))
+                tasks.add(weights[-1], output.weight_gradients, slice_, part, after=rows)
+        self.add_boxes(tasks, from_below, Layer.forward, 1)
         tasks.run()
 
-    def add_boxes(self, tasks, project, chain, way):
+    def add_boxes(self, tasks, from_neighbour, through, way):
         """Adds the tasks of all boxes (layer, number in time, number of its streams), in waves.
 
-        First a box needs a large product, project(k, box), then chain(layer, *box, product); k is
-        the layer and box two slices, steps and streams. way: 1, or -1 for the way back.
+        First from_neighbour(k, box) gives what comes from the layer next to it, then follows
+        through(layer, *box, of that); k is the number of the layer and box two slices, steps and
+        streams. way: 1, or -1 for the way back.
         """
         T, B = self.x.shape
         steps = [slice(start, min(start + STEPS, T)) for start in range(0, T, STEPS)]
@@ -155,52 +169,48 @@ class Window(chainer.FunctionNode):
         boxes = itertools.product(*map(range, (len(self.layers), len(steps), len(streams))))
 
         def work(k, j, s):
-            chain(self.layers[k], steps[j], streams[s], tasks.done.pop(('product', k, j, s)))
+            through(self.layers[k], steps[j], streams[s], tasks.done.pop(('product', k, j, s)))
 
         for k, j, s in sorted(boxes, key=lambda box: (way * (box[0] + box[1]), -way * box[0])):
             product = 'product', k, j, s
-            tasks.add(product, project, k, (steps[j], streams[s]), after=[(k - way, j, s)])
+            tasks.add(product, from_neighbour, k, (steps[j], streams[s]), after=[(k - way, j, s)])
             tasks.add((k, j, s), work, k, j, s, after=[product, (k, j - way, s)])
 
-    def column(self, k, j):
-        """The boxes of layer k at the time number j."""
-        return [(k, j, s) for s in range(self.x.shape[1])]
-
-    def forward_gpu(self, E, layers, masks):
+    def on_gpu(self, E, masks, layers):
         self.layers, h = [], E[self.x]
         for mask, arrays in zip(masks, layers):
             self.layers.append(fused_gpu.Layer(h, mask, *arrays))
             h = self.layers[-1].hs[1:]
         self.output.hs = h
-        for steps in self.output.slices():
+        for steps in self.output.slices:
             self.output.rows(steps)
-            self.output.weights(steps, slice(None))
+            self.output.weight_gradients(steps, slice(None))
 
-    @one_blas_thread
+    @one_blas_thread()
     def backward(self, indexes, grad_outputs):
         g, *grads = (None if g is None else g.array for g in grad_outputs)
-        gh, *output_grads = self.output.grads
+        of_output, self.output.grads = self.output.grads, None  # once: gates are overwritten
         if not isinstance(g, numpy.ndarray) or g != 1:  # asking a GPU would mean to wait for it
-            gh, *output_grads = (a * (0 if g is None else g) for a in self.output.grads)
-        xp, state = backend.get_array_module(gh), self.layers[0].cs[0]
+            of_output = [a * (0 if g is None else g) for a in of_output]
+        xp, state = self.output.xp, self.layers[0].cs[0]
         grads = [xp.zeros_like(state) if grad is None else grad.copy() for grad in grads]
         for i, layer in enumerate(self.layers):
-            layer.gc, layer.gh_last = grads[2 * i : 2 * i + 2]
-        grads = (self.backward_cpu if xp is numpy else self.backward_gpu)(gh)
-        return tuple(chainer.as_variable((*grads, *output_grads)[i]) for i in indexes)
+            layer.gc, layer.gh = grads[2 * i : 2 * i + 2]
+        grads = (self.back_on_cpu if xp is numpy else self.back_on_gpu)(of_output[0])
+        return tuple(chainer.as_variable((*grads, *of_output[1:])[i]) for i in indexes)
 
-    def backward_cpu(self, gh):
-        layers, n, tasks = self.layers, gh.shape[2], Tasks()
+    def back_on_cpu(self, gh):
+        layers, (_, B, n), tasks = self.layers, gh.shape, Tasks()
         gE, gz_words = numpy.zeros_like(self.output.W), new((4, len(self.words), n))
-        grads = [[new((4 * n, n)), new(4 * n), new((4 * n, n)), new(4 * n)] for _ in layers]
+        grads = [[layer.gc, layer.gh, *map(new, 2 * [(4 * n, n), 4 * n])] for layer in layers]
 
-        def project(k, box):
+        def from_above(k, box):
             if k == len(layers) - 1:
                 return gh[box]
             return layers[k + 1].gz_x[box].reshape(-1, 4 * n) @ layers[k + 1].z_to_x
 
-        def weights(k, gate):
-            layer, (gW_x, gb_x, gW_h, gb_h) = layers[k], map(gates_of, grads[k])
+        def weight_gradients(k, gate):
+            layer, (gW_x, gb_x, gW_h, gb_h) = layers[k], map(gates_of, grads[k][2:])
             gz_x, gz_h = (gz[:, :, gate].reshape(-1, n) for gz in (layer.gz_x, layer.gz))
             x, h = layers[k - 1].hs[1:].reshape(-1, n), layer.hs[:-1].reshape(-1, n)
             if k == 0:
@@ -212,22 +222,22 @@ class Window(chainer.FunctionNode):
         def embedding(part):
             gE[self.words[part]] = sum(gz_words[:, part] @ layers[0].z_to_x.reshape(4, n, n))
 
-        self.add_boxes(tasks, project, Layer.backward, -1)
+        self.add_boxes(tasks, from_above, Layer.backward, -1)
         order = numpy.argsort(self.index, axis=None, kind='stable')
         for k, gate in itertools.product(reversed(range(len(layers))), range(4)):
-            tasks.add(('weights', k, gate), weights, k, gate, after=self.column(k, 0))
+            boxes = [(k, 0, s) for s in range(B)]
+            tasks.add(('weights', k, gate), weight_gradients, k, gate, after=boxes)
         tasks.run()
         parallel(embedding, shares(len(self.words)))
-        of_layers = ((layer.gc, layer.gh_last, *four) for layer, four in zip(layers, grads))
-        return [gE, *itertools.chain(*of_layers)]
+        return [gE, *itertools.chain(*grads)]
 
-    def backward_gpu(self, gh):
-        grads = []
+    def back_on_gpu(self, gh):
+        grads, xp = [], self.output.xp
         for layer in self.layers[::-1]:
             gh, *others = layer.backward(gh)
             grads = others + grads
-        gE = cuda.cupy.zeros_like(self.output.W)
-        cuda.cupy.add.at(gE, self.x, gh)
+        gE = xp.zeros_like(self.output.W)
+        xp.add.at(gE, self.x, gh)
         return [gE, *grads]
 
 
@@ -235,11 +245,12 @@ class Layer:
     """An LSTM layer in a window of T steps, on the CPU, any streams of which can be computed alone.
 
     cs and hs: (T + 1, B, n), the first state included. mask: (T, B, 4, n) factors of what the
-    projection of the inputs gives to a, i, f, o, or None. x_to_z and h_to_z turn an input and a
-    state into the sums z that the gates are functions of; z_to_x and z_to_h turn gradients back.
-    gc, gh_last: (B, n) gradients of the last c and h, and backwards of those before. gz, gz_x:
-    (T, B, 4, n) gradients of z and of what came from the inputs. Before, gz holds the gates
-    themselves, (4, streams, n) for each step and box, and gz_x is the mask.
+    projection of the inputs gives to a, i, f, o, or None. x_to_z (n, 4n) and h_to_z (4, n, n) turn
+    an input and a state into z, what the gates are functions of, of i, f, o into -z. z_to_x and
+    z_to_h (4n, n) turn gradients back, without those signs. gz: the gates, (4, streams, n) for each
+    step and box; after `backward`, which needs the same boxes, (T, B, 4, n) gradients of z. gz_x:
+    the mask, then gradients of what came from the inputs. gc, gh: (B, n) gradients of the last c
+    and h, to be set before `backward`; each step turns them into those of the c and h before it.
     """
 
     def __init__(self, new, T, mask, c, h, W_x, b_x, W_h, b_h):
@@ -274,28 +285,28 @@ class Layer:
                 a, sigmoids = z[0], z[1:]
                 numpy.tanh(a, out=a)
                 numpy.exp(sigmoids, out=sigmoids)
-                sigmoids += ONE
-                i, f, o = numpy.divide(ONE, sigmoids, out=sigmoids)
+                sigmoids += 1
+                i, f, o = numpy.divide(1, sigmoids, out=sigmoids)
                 self.cs[t + 1, streams] = c = f * self.cs[t, streams] + i * a
                 self.tanh_cs[t, streams] = tanh_c = numpy.tanh(c)
                 self.hs[t + 1, streams] = o * tanh_c
 
-    def backward(self, steps, streams, gh):
-        """The same steps backwards, from gh (rows, n), the gradients of their h."""
-        dc, dh = self.gc[streams], self.gh_last[streams]
-        gh = gh.reshape(-1, *dh.shape)
+    def backward(self, steps, streams, from_above):
+        """The same steps backwards. from_above: (rows, n), gradients of their h."""
+        gc, gh = self.gc[streams], self.gh[streams]
+        from_above = from_above.reshape(-1, *gh.shape)
         for t in reversed(range(steps.start, steps.stop)):
             gz, tanh_c = self.gz[t, streams], self.tanh_cs[t, streams]
-            a, i, f, o = gz.reshape(4, *dh.shape)
-            dh += gh[t - steps.start]
-            dc += dh * o * (ONE - tanh_c * tanh_c)
-            da = dc * i * (ONE - a * a)
-            di = dc * a * (i - i * i)
-            df = dc * self.cs[t, streams] * (f - f * f)
-            do = dh * tanh_c * (o - o * o)
-            dc *= f
-            numpy.stack([da, di, df, do], axis=1, out=gz)
-            numpy.matmul(gz.reshape(len(dh), -1), self.z_to_h, out=dh)
+            a, i, f, o = gz.reshape(4, *gh.shape)
+            gh += from_above[t - steps.start]
+            gc += gh * o * (1 - tanh_c * tanh_c)
+            ga = gc * i * (1 - a * a)
+            gi = gc * a * (i - i * i)
+            gf = gc * self.cs[t, streams] * (f - f * f)
+            go = gh * tanh_c * (o - o * o)
+            gc *= f
+            numpy.stack([ga, gi, gf, go], axis=1, out=gz)
+            numpy.matmul(gz.reshape(len(gh), -1), self.z_to_h, out=gh)
             if self.mask is not None:
                 self.gz_x[t, streams] *= gz
 
@@ -311,40 +322,12 @@ def sums(rows, order, times):
     rows: (N, ...); order: (N,), times: (U,) int, at least 1. First the first row of each sum, then
     the second ones: few additions of many rows. numpy.add.reduceat takes longer.
     """
-    first, often = numpy.cumsum(times) - times, numpy.argsort(-times, kind='stable')
-    total = numpy.zeros((len(times), *rows.shape[1:]), 'f')
-    for k in range(times.max()):
-        some = often[: numpy.count_nonzero(times > k)]
-        total[: len(some)] += rows[order[first[some] + k]]
-    total[often] = total.copy()
+    first = numpy.cumsum(times) - times
+    total = rows[order[first]]
+    for k in range(1, times.max()):
+        some = numpy.flatnonzero(times > k)
+        total[some] += rows[order[first[some] + k]]
     return total
-
-
-class Memory:
-    """Arrays that live as long as a window; those of the windows before are taken again.
-
-    What the system hands out anew costs more than the sums in it, because it clears every page.
-    """
-
-    left = {}  # lists of arrays, by their size
-
-    def __init__(self):
-        self.arrays = []
-
-    def new(self, shape):
-        """A float32 array; what is in it is undefined."""
-        size = math.prod(shape)
-        try:
-            array = self.left[size].pop()
-        except LookupError:  # windows of another form: what is left does not fit any more
-            self.left.clear()
-            array = new(size)
-        self.arrays.append(array)
-        return array.reshape(shape)
-
-    def __del__(self):
-        for array in self.arrays:
-            self.left.setdefault(array.size, []).append(array)
 
 
 class Output:
@@ -352,29 +335,25 @@ class Output:
 
     W: (n_vocab, n), b: (n_vocab,), t: (T, B) int32; hs: (T, B, n), set before use. grads: the
     gradients of the loss, the sum over T of the mean over B, for h, W and b; None without backprop.
+    slices: the steps whose logits are held at a time.
     """
 
     def __init__(self, new, W, b, t):
         self.xp, self.W, self.b, self.t = backend.get_array_module(W), W, b, t
-        size = -(-len(t) // -(-t.size * len(W) // LOGITS))  # steps
+        T, width = len(t), t.shape[1] * len(W)
+        size = -(-T // -(-T // max(1, LOGITS // width)))
+        self.slices = [slice(start, min(start + size, T)) for start in range(0, T, size)]
         self.logits = new((size, t.shape[1], len(W)))
         self.losses, self.hits = self.xp.zeros((2, *t.shape), 'd')
         self.grads = None
         if chainer.config.enable_backprop:
             self.grads = new((*t.shape, W.shape[1])), *map(self.xp.zeros_like, (W, b))
 
-    def slices(self):
-        """The steps (slices) whose logits are held at a time."""
-        T, size = len(self.t), len(self.logits)
-        return [slice(start, min(start + size, T)) for start in range(0, T, size)]
-
     def of(self, steps):
         """Logits (rows, n_vocab) and h (rows, n) of some steps (slice)."""
-        start, count = steps.start % len(self.logits), steps.stop - steps.start
-        n_vocab, n = self.W.shape
-        return self.logits[start : start + count].reshape(-1, n_vocab), self.hs[steps].reshape(
-            -1, n
-        )
+        start = steps.start % len(self.logits)
+        y = self.logits[start : start + steps.stop - steps.start]
+        return y.reshape(-1, y.shape[2]), self.hs[steps].reshape(-1, self.hs.shape[2])
 
     def rows(self, steps):
         """Loss, hits and the gradient of h for some steps (slice)."""
@@ -396,11 +375,11 @@ class Output:
             losses[part] = xp.log(total) - of_t
             if self.grads:  # softmax minus one-hot, of a mean over B
                 z *= (1 / (total * B))[:, None]
-                z[numbers, t[part]] -= ONE / B
+                z[numbers, t[part]] -= 1 / B
         if self.grads:
             xp.matmul(y, self.W, out=self.grads[0][steps].reshape(h.shape))
 
-    def weights(self, steps, part):
+    def weight_gradients(self, steps, part):
         """Adds what some steps give to a part (slice) of the gradients of W and b."""
         if self.grads:
             y, h = self.of(steps)
@@ -413,37 +392,31 @@ class Output:
         return tuple(self.xp.asarray(total / self.t.shape[1], 'f') for total in sums)
 
 
-# The update
-
-
 class Adam(chainer.optimizers.Adam):
     """chainer.optimizers.Adam, on the CPU in threads and in pieces that stay in the cache.
 
-    Of its hyperparameters, alpha, beta1, beta2 and eps.
+    Of its hyperparameters, alpha, beta1, beta2 and eps have an effect there.
     """
+
+    # GradientClipping would wake BLAS's threads, which then spin for a while in the way of ours
+    update = one_blas_thread()(chainer.optimizers.Adam.update)
 
     def create_update_rule(self):
         return AdamRule(self.hyperparam)
-
-    @one_blas_thread  # BLAS threads, once awake for a hook, go on for a while and are in the way
-    def update(self, *args, **kwargs):
-        super().update(*args, **kwargs)
 
 
 class AdamRule(adam.AdamRule):
     """The update of one parameter: what Chainer's rule computes, in its order."""
 
     def update_core_cpu(self, param):
-        if param.grad is None:
-            return
         hp = self.hyperparam
         arrays = [a.reshape(-1) for a in (param.array, param.grad, *map(self.state.get, 'mv'))]
 
         def update(part):
-            for start in range(part.start, part.stop, ADAM_PIECE):
-                p, g, m, v = (a[start : min(start + ADAM_PIECE, part.stop)] for a in arrays)
+            for start in range(part.start, part.stop, CACHED):
+                p, g, m, v = (a[start : min(start + CACHED, part.stop)] for a in arrays)
                 m += (g - m) * (1 - hp.beta1)
                 v += (g * g - v) * (1 - hp.beta2)
-                p -= m * float(self.alpha_t) / (numpy.sqrt(v) + hp.eps)
+                p -= float(self.alpha_t) / (numpy.sqrt(v) + hp.eps) * m
 
-        parallel(update, shares(param.size, least=ADAM_PIECE // 2))
+        parallel(update, shares(param.size, least=CACHED // 2))

@@ -9,7 +9,12 @@ from chainer.backends import cuda
 
 
 class Layer:
-    """An LSTM layer with the projection of its inputs x (T, B, n); else as fused.Layer."""
+    """An LSTM layer in a window of inputs x (T, B, n).
+
+    mask: (T, B, 4, n) factors of their projection, or None; c, h: (B, n), the state before. cs, hs:
+    (T + 1, B, n), that state and those after each step. gc, gh: (B, n) gradients of the last c and
+    h, to be set before `backward`.
+    """
 
     def __init__(self, x, mask, c, h, W_x, b_x, W_h, b_h):
         xp, (T, B, n) = cuda.cupy, x.shape
@@ -17,12 +22,8 @@ class Layer:
         self.gates = (x.reshape(-1, n) @ W_x.T).reshape(T, B, 4 * n)
         self.cs, self.hs, from_h = (xp.empty((m, B, n), 'f') for m in (T + 1, T + 1, 4))
         self.cs[0], self.hs[0], from_h = c, h, from_h.reshape(B, 4 * n)
-        step = cuda.elementwise(
-            'raw T from_h, raw T b_x, raw T b_h, bool masked, raw T mask, int64 n, T c',
-            'raw T z, T new_c, T new_h',
-            FORWARD,
-            'lstm_window_forward',
-        )
+        args = 'raw T from_h, raw T b_x, raw T b_h, bool masked, raw T mask, int64 n, T c'
+        step = cuda.elementwise(args, 'raw T z, T new_c, T new_h', FORWARD, 'lstm_window_forward')
         for t, z in enumerate(self.gates):
             xp.dot(self.hs[t], W_h.T, out=from_h)
             factors = z if mask is None else mask[t]
@@ -31,24 +32,19 @@ class Layer:
 
     def backward(self, gh):
         """Gradients of x, c, h, W_x, b_x, W_h and b_h, from gh (T, B, n), gradients of all h."""
-        gc, gh_last = self.gc, self.gh_last
-        T, B, n = gh.shape
+        (T, B, n), gc, gh_next = gh.shape, self.gc, self.gh
         gz = cuda.cupy.empty_like(self.gates)
-        step = cuda.elementwise(
-            'raw T gates, T c, T new_c, T gh, T gh_next',
-            'T gc, raw T gz',
-            BACKWARD,
-            'lstm_window_backward',
-        )
+        args = 'raw T gates, T c, T new_c, T gh, T gh_next'
+        step = cuda.elementwise(args, 'T gc, raw T gz', BACKWARD, 'lstm_window_backward')
         for t in reversed(range(T)):
-            step(self.gates[t], self.cs[t], self.cs[t + 1], gh[t], gh_last, gc, gz[t])
-            cuda.cupy.dot(gz[t], self.W_h, out=gh_last)
+            step(self.gates[t], self.cs[t], self.cs[t + 1], gh[t], gh_next, gc, gz[t])
+            cuda.cupy.dot(gz[t], self.W_h, out=gh_next)
         gz_h = gz_x = gz.reshape(-1, 4 * n)
         if self.mask is not None:
             gz_x = (gz.reshape(T, B, n, 4) * self.mask.swapaxes(2, 3)).reshape(gz_h.shape)
         gW_x, gW_h = gz_x.T @ self.x.reshape(-1, n), gz_h.T @ self.hs[:-1].reshape(-1, n)
         gx = (gz_x @ self.W_x).reshape(T, B, n)
-        return gx, gc, gh_last, gW_x, gz_x.sum(axis=0), gW_h, gz_h.sum(axis=0)
+        return gx, gc, gh_next, gW_x, gz_x.sum(axis=0), gW_h, gz_h.sum(axis=0)
 
 
 # All of a step but its product. Element i is unit j of a stream.

@@ -5,6 +5,7 @@ others, and two products side by side are faster than one on two cores.
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import os
 import threading
@@ -14,7 +15,7 @@ import threadpoolctl
 
 @functools.cache
 def blas():
-    """The BLAS that NumPy computes with, as threadpoolctl sees it."""
+    """The BLAS libraries that were loaded at the first call, NumPy's among them."""
     return threadpoolctl.ThreadpoolController().select(user_api='blas')
 
 
@@ -27,21 +28,18 @@ def pool():
 
 
 def share_cores(processes):
-    """Leaves room for as many processes (int) on this machine; to be called first of all."""
+    """Takes this process's share of the cores, one of `processes` (int); to be called first."""
     for library in blas().lib_controllers:
-        library.set_num_threads(max(1, min(library.num_threads, os.cpu_count() // processes)))
+        share = (os.cpu_count() or 1) // processes
+        library.set_num_threads(max(1, min(library.num_threads, share)))
 
 
-def one_blas_thread(function):
-    """Decorator: inside, a matrix product is computed by the thread that asks for it."""
-
-    @functools.wraps(function)
-    def wrapped(*args, **kwargs):
-        pool()  # before: it asks how many threads there would be
-        with blas().limit(limits=1, user_api='blas'):
-            return function(*args, **kwargs)
-
-    return wrapped
+@contextlib.contextmanager
+def one_blas_thread():
+    """Inside, or in a function it decorates, the thread that asks for a product computes it."""
+    pool()  # before: it asks how many threads there would be
+    with blas().limit(limits=1, user_api='blas'):
+        yield
 
 
 class Tasks:
@@ -58,7 +56,7 @@ class Tasks:
         self.waiting[key] = set(after), function, args
 
     def run(self):
-        """All of them: {key: what the call returned}. After an error, raised here, none begins."""
+        """Calls all; returns {key: result}. After an error, which is raised here, none begins."""
         for before, *_ in self.waiting.values():
             before.intersection_update(self.waiting)
         count, executor = pool()
@@ -73,15 +71,14 @@ class Tasks:
 
     def work(self):
         try:
-            while task := self.take():
-                key, function, args = task
+            for key, function, args in iter(self.take, None):
                 result = function(*args)
                 with self.changed:
                     self.done[key] = result
                     self.changed.notify_all()
         finally:
             with self.changed:
-                self.waiting.clear()  # there are none, but for an error
+                self.waiting.clear()  # it is empty, unless a call has failed
                 self.changed.notify_all()
 
     def take(self):
@@ -92,7 +89,6 @@ class Tasks:
                         del self.waiting[key]
                         return key, *call
                 self.changed.wait()
-        return None
 
 
 def parallel(function, *arguments):
@@ -100,8 +96,7 @@ def parallel(function, *arguments):
     tasks = Tasks()
     for number, args in enumerate(zip(*arguments)):
         tasks.add(number, function, *args)
-    done = tasks.run()
-    return [done[number] for number in sorted(done)]
+    return [result for _, result in sorted(tasks.run().items())]
 
 
 def shares(stop, start=0, least=1):

@@ -166,8 +166,8 @@ def use_threads(monkeypatch):
 
 def gradients(n_layers=2):
     numpy.random.seed(0)
-    model, _ = pair(70, 32, 29, n_layers=n_layers)
-    x, t = numpy.random.RandomState(1).randint(70, size=(2, 23, 29)).astype('i')
+    model, _ = pair(70, 32, 50, n_layers=n_layers)
+    x, t = numpy.random.RandomState(1).randint(70, size=(2, 23, 50)).astype('i')
     loss, _ = fused.forward(model, x, t, 0.3)
     model.cleargrads()
     loss.backward()
@@ -188,12 +188,17 @@ def test_threads_change_nothing(use_threads, n_layers):
             )  # same machine, same result
 
 
-@pytest.mark.parametrize('n_threads', [1, 4])
+@pytest.mark.parametrize('n_threads', [1, 16])
 def test_slices_change_nothing(monkeypatch, use_threads, n_threads):
     """Slices of the logits that follow each other in the same memory, also while others wait."""
     expected = gradients()
     use_threads(n_threads)
-    for name, value in (('LOGITS', 70 * 100), ('STEPS', 2), ('LEAST_STREAMS', 3)):
+    for name, value in (
+        ('LOGITS', 70 * 100),
+        ('STEPS', 2),
+        ('LEAST_STREAMS', 3),
+        ('CACHED', 70 * 7),
+    ):
         monkeypatch.setattr(fused, name, value)
     for again in [gradients() for _ in range(4)]:
         for name, value in again.items():
@@ -201,7 +206,7 @@ def test_slices_change_nothing(monkeypatch, use_threads, n_threads):
 
 
 def test_a_part_of_the_vocabulary_that_is_all_but_impossible(use_threads):
-    """The words of one thread are e^1000 times as likely as those of the other; both occur."""
+    """Some words are e^1000 times as likely as the others; both occur."""
     use_threads(2)
     one, two = pair(12, 6, 4)
     for model in (one, two):
@@ -215,7 +220,7 @@ def test_a_part_of_the_vocabulary_that_is_all_but_impossible(use_threads):
 
 def peak_of(function):
     """The most memory (bytes) that function() holds at a time, from NumPy's own account."""
-    fused.Memory.left.clear()
+    fused.Window.left.clear()
     tracemalloc.start()
     function()
     peak = tracemalloc.get_traced_memory()[1]
@@ -348,7 +353,7 @@ def test_masks_follow_from_the_seed():
 def test_adam_is_chainers(device):
     device.use()
     random = numpy.random.RandomState(0)
-    models = pair(3000, 31, 1, device)  # l0 and l3 do not fit in one piece
+    models = pair(3000, 100, 1, device)  # l0 and l3 do not fit in one piece
     optimizers = [
         kind(alpha=0.01).setup(model)
         for kind, model in zip((chainer.optimizers.Adam, fused.Adam), models)
