@@ -127,6 +127,16 @@ def test_the_loss_may_be_scaled(device):
     assert_same(one, two)
 
 
+def test_a_window_goes_backwards_once():
+    """Its gates are gone then: an error is better than wrong gradients."""
+    model, _ = pair(11, 6, 4)
+    x, t = numpy.random.RandomState(1).randint(11, size=(2, 3, 4)).astype('i')
+    loss, _ = fused.forward(model, x, t)
+    loss.backward()
+    with pytest.raises(TypeError):
+        loss.backward()
+
+
 def test_validation_builds_no_graph(device):
     device.use()
     one, two = pair(11, 6, 4, device)
