@@ -145,6 +145,10 @@ class Window(chainer.FunctionNode):
 
         output.hs, weights = layers[-1].hs[1:], []
         for slice_ in output.slices:
+            if (
+                slice_.stop == T
+            ):  # free threads prefer the output, but for its end, which they share
+                self.add_boxes(tasks, from_below, Layer.forward, 1)
             rows, before, weights = [], weights, []
             for steps in shares(slice_.stop, slice_.start):
                 rows.append(('rows', steps.start))
@@ -153,7 +157,6 @@ class Window(chainer.FunctionNode):
             for part in shares(len(E)):
                 weights.append(('weights', slice_.start, part.start))
                 tasks.add(weights[-1], output.weight_gradients, slice_, part, after=rows)
-        self.add_boxes(tasks, from_below, Layer.forward, 1)
         tasks.run()
 
     def add_boxes(self, tasks, from_neighbour, through, way):

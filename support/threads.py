@@ -102,5 +102,5 @@ def parallel(function, *arguments):
 def shares(stop, start=0, least=1):
     """Slices that make up range(start, stop), one for each thread; fewer if less than `least`."""
     count = max(1, min(pool()[0], (stop - start) // least))
-    ends = [start + (stop - start) * i // count for i in range(count + 1)]
+    ends = [stop - (stop - start) * i // count for i in range(count, -1, -1)]
     return [slice(*pair) for pair in zip(ends, ends[1:])]
