@@ -145,9 +145,7 @@ class Window(chainer.FunctionNode):
 
         output.hs, weights = layers[-1].hs[1:], []
         for slice_ in output.slices:
-            if (
-                slice_.stop == T
-            ):  # free threads prefer the output, but for its end, which they share
+            if slice_.stop == T:  # what is added first is begun first; the end is for all threads
                 self.add_boxes(tasks, from_below, Layer.forward, 1)
             rows, before, weights = [], weights, []
             for steps in shares(slice_.stop, slice_.start):
