@@ -240,16 +240,15 @@ def _read_events(track, warn_at):
                 break
             if not body.isascii():  # some byte is over 127
                 warn_at(i - data_bytes, f'data bytes {body.hex()}: over 7f', is_fatal=True)
-            append(
-                {
-                    'delta': delta,
-                    'status': status,
-                    'meta': b'',
-                    'length': b'',
-                    'body': body,
-                    'running': running,
-                }
-            )
+            event = {
+                'delta': delta,
+                'status': status,
+                'meta': b'',
+                'length': b'',
+                'body': body,
+                'running': running,
+            }
+            append(event)
         else:
             return chunks, i
     except IndexError:  # at the end of the bytes, in a delta time or a length

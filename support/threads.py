@@ -56,7 +56,10 @@ class Tasks:
         self.waiting[key] = set(after), function, args
 
     def run(self):
-        """Calls all; returns {key: result}. After an error, which is raised here, none begins."""
+        """Calls all; returns `done`, {key: result}, less what a task has taken from it.
+
+        An error of a task is raised here, when all that have begun are over; none begins after it.
+        """
         for before, *_ in self.waiting.values():
             before.intersection_update(self.waiting)
         count, executor = pool()

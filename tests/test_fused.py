@@ -215,9 +215,8 @@ def test_slices_change_nothing(monkeypatch, use_threads, n_threads):
             numpy.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_a_part_of_the_vocabulary_that_is_all_but_impossible(use_threads):
+def test_a_part_of_the_vocabulary_that_is_all_but_impossible():
     """Some words are e^1000 times as likely as the others; both occur."""
-    use_threads(2)
     one, two = pair(12, 6, 4)
     for model in (one, two):
         model.l3.b.array[:6] = 1000
