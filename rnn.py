@@ -73,28 +73,33 @@ class RNN(chainer.Chain):
                 for name in ('ch' if self.cell == 'lstm' else 'h')
             }
 
-    def forward(self, x, t=None, dropout_ratio=0.5):
+    def forward(self, x, t=None, dropout_ratio=0.5, dropout_of='projections'):
         """Reads one word in each row, moves the state on, predicts the next one.
 
         x: (B,) int32 ids; t: (B,) int32 ids of the words that really follow.
         With t: (loss, accuracy), two float32 scalars, the mean over the B rows
         of softmax cross entropy (nats) and of "the likeliest word is t".
         Without t: (softmax (B, n_vocab) Variable, logits (B, n_vocab) array).
-        Dropout acts only while chainer.config.train is True.
+        Dropout acts only while chainer.config.train is True: on the `projections` lk_x, or on the
+        `inputs` of the layers and of the output, as in Zaremba et al.
         """
+
+        def dropout(what, array):
+            return F.dropout(array, dropout_ratio) if what == dropout_of else array
+
         if self.state is None:
             self.initialize_state(len(x))
-        state, h = {}, self.l0(x)
+        state, h = {}, dropout('inputs', self.l0(x))
         for k, l_x, l_h in self.layers:
             before = self.state['h' + k]
-            from_below, from_before = F.dropout(l_x(h), dropout_ratio), l_h(before)
+            from_below, from_before = dropout('projections', l_x(h)), l_h(before)
             if self.cell == 'lstm':
                 state['c' + k], h = F.lstm(self.state['c' + k], from_below + from_before)
             elif self.cell == 'gru':
                 h = gru(before, from_below, from_before)
             else:
                 h = F.tanh(from_below + from_before)
-            state['h' + k] = h
+            state['h' + k], h = h, dropout('inputs', h)
         y = self.output(h)
         self.state = state
         if t is None:

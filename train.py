@@ -70,6 +70,7 @@ TRAINING = {  # What may change.
     # The article's. Less validates better (0.3: 239, 0.2: 229), but to an independent judge writes
     # no better, and copies more (docs/training.md, "What was measured").
     'dropout': 0.5,
+    'dropout_of': 'projections',  # The article's.
     'gradclip': 5.0,  # As in Chainer's ptb example, for the loss summed over a window.
     'lr': None,  # That of OPTIMIZERS.
     'schedule': 'constant',  # The article's. What linear is good for stands in docs/training.md.
@@ -149,6 +150,7 @@ def training_options(network, training, start):
     training('--batchsize', 'streams: more are faster, fewer learn more', COUNT, 'B', ['-b'])
     training('--bproplen', 'window: words of truncated BPTT; 50 for characters', COUNT, 'T', ['-l'])
     training('--dropout', 'share left out; less validates better', number(float, 0, 0.99), 'P')
+    training('--dropout-of', 'of what; inputs validate better', choices=('projections', 'inputs'))
     training('--gradclip', 'gradient clipping: largest norm; 0: none', SIZE, 'N', ['-c'])
     training('--optimizer', 'how gradients become updates of the weights', choices=OPTIMIZERS)
     training('--lr', 'learning rate (default: 0.002; of sgd 1)', SIZE, 'A')
@@ -235,7 +237,7 @@ def train(args, learned, saved, initial, folder, comm):
                 model.initialize_state(x.shape[1])
 
             # Forward
-            accum_loss, accum_accuracy = forward(model, x, t, args, args.dropout)
+            accum_loss, accum_accuracy = forward(model, x, t, args)
 
             # Backward: truncated BPTT
             model.cleargrads()
@@ -305,22 +307,22 @@ def streams(ids, batchsize):
     return ids[:size].reshape(batchsize, length), ids[1 : size + 1].reshape(batchsize, length)
 
 
-def forward(model, x, t, args, dropout_ratio=0.0):
+def forward(model, x, t, args):
     """What `stepwise` does; without --stepwise, LSTMs read the whole window at once."""
     if args.stepwise or model.cell != 'lstm':
-        return stepwise(model, x, t, dropout_ratio)
-    return fused.forward(model, x, t, dropout_ratio)
+        return stepwise(model, x, t, args.dropout, args.dropout_of)
+    return fused.forward(model, x, t, args.dropout, args.dropout_of)
 
 
-def stepwise(model, x, t, dropout_ratio):
+def stepwise(model, x, t, *dropout):
     """Reads a window as the article does, word by word: x and t, (T, B) int32 ids.
 
-    Moves the state of the model on. Returns the sums over the T steps of the loss, a scalar
-    Variable (nats), and of the accuracy.
+    Moves the state of the model on; dropout: ratio and place, as model.forward takes them. Returns
+    the sums over the T steps of the loss, a scalar Variable (nats), and of the accuracy.
     """
     accum_loss = accum_accuracy = 0
     for x_step, t_step in zip(x, t):
-        loss, accuracy = model.forward(x_step, t_step, dropout_ratio)
+        loss, accuracy = model.forward(x_step, t_step, *dropout)
         accum_loss += loss
         accum_accuracy += accuracy.array
     return accum_loss, accum_accuracy

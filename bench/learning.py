@@ -11,8 +11,6 @@ average   also validates an exponential average of the weights over the last ten
           or so (Polyak and Juditsky 1992, https://doi.org/10.1137/0330046)
 vary      windows of lengths that differ, about --bproplen, a twentieth of them about half as long,
           the learning rate in proportion (Merity et al. 2017, https://arxiv.org/abs/1708.02182)
-inputs    drops inputs of a layer and h of the last one, as Zaremba et al. 2014
-          (https://arxiv.org/abs/1409.2329) do, not what lk_x makes of the inputs; word by word
 """
 
 import math
@@ -23,7 +21,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from support import modern_chainer  # noqa: F401  prepares chainer's import
 
-import chainer.functions as F
 import numpy
 
 import train
@@ -31,29 +28,14 @@ from rnn import RNN
 from support import data, parallel
 from support.options import merge
 
-METHODS = 'average', 'vary', 'inputs'
-
-
-class DropsInputs(RNN):
-    """rnn.RNN with dropout at the place of Zaremba et al."""
-
-    def forward(self, x, t=None, dropout_ratio=0.5):
-        state, h = {}, F.dropout(self.l0(x), dropout_ratio)
-        for k, l_x, l_h in self.layers:
-            z = l_x(h) + l_h(self.state['h' + k])
-            state['c' + k], state['h' + k] = F.lstm(self.state['c' + k], z)
-            h = F.dropout(state['h' + k], dropout_ratio)
-        y, self.state = self.output(h), state
-        return F.softmax_cross_entropy(y, t), F.accuracy(y, t)
+METHODS = 'average', 'vary'
 
 
 def learn(args, methods):
     """Trains as train.py does, with the methods; yields after each epoch a dict of perplexities."""
     learned = data.load(args, None)
     numpy.random.seed(args.seed)
-    kind = DropsInputs if 'inputs' in methods else RNN
-    model = kind(len(learned.vocabulary), args.unit, args.layer, args.cell)
-    args.stepwise |= kind is DropsInputs
+    model = RNN(len(learned.vocabulary), args.unit, args.layer, args.cell)
     batchsize = train.choose_batchsize(learned.ids, args)
     streams = train.streams(learned.ids, batchsize)
     length = streams[0].shape[1]
@@ -72,7 +54,7 @@ def learn(args, methods):
                 args.lr = rate * steps / args.bproplen  # which --schedule turns down
                 setattr(optimizer, train.OPTIMIZERS[args.optimizer][1], args.lr)
             x, t = (numpy.array(s[:, start : start + steps].T, 'i') for s in streams)
-            loss, _ = train.forward(model, x, t, args, args.dropout)
+            loss, _ = train.forward(model, x, t, args)
             model.cleargrads()
             loss.backward()
             loss.unchain_backward()

@@ -13,7 +13,7 @@ https://arxiv.org/abs/1604.01946). Time goes to the right:
                  ▲              ▲              ▲          then step by step + l2_h(h), tanh
     layer 1  [ steps 0-4 ]─►[ steps 5-9 ]─►[ 10-14 ]─►
                  ▲              ▲              ▲
-    words     what l1_x makes of each different word, computed once
+    words     what l1_x makes of each different word, computed once, unless dropout takes inputs
 
 On the CPU a box is two tasks for threads: its product can begin when the box below is done, its
 steps when the product and the box to the left are done. So one thread works on layer 2 while
@@ -49,19 +49,20 @@ SIGNS = numpy.array([1, -1, -1, -1], 'f')[:, None, None]
 new = partial(numpy.empty, dtype='f')
 
 
-def forward(model, x, t, dropout_ratio=0.5):
+def forward(model, x, t, dropout_ratio=0.5, dropout_of='projections'):
     """Reads a window x, whose words are followed by t, and moves the state on.
 
-    model: rnn.RNN of LSTMs; x, t: (T, B) int32, 0 to n_vocab - 1, on its device. Returns (loss,
-    accuracy): the sums over the T steps of what model.forward gives for one, a scalar Variable
-    (nats) and a scalar, float32. IndexError on the CPU if a word is n_vocab or more.
+    model: rnn.RNN of LSTMs; x, t: (T, B) int32, 0 to n_vocab - 1, on its device; dropout: as
+    model.forward takes it. Returns (loss, accuracy): the sums over the T steps of what that gives
+    for one, a scalar Variable (nats) and a scalar, float32. IndexError on the CPU if a word is
+    n_vocab or more.
     """
     if model.state is None:
         model.initialize_state(x.shape[1])
     inputs = [model.l0.W]
     for k, l_x, l_h in model.layers:
         inputs += [model.state['c' + k], model.state['h' + k], l_x.W, l_x.b, l_h.W, l_h.b]
-    window = Window(x, t, dropout_ratio if chainer.config.train else 0)
+    window = Window(x, t, dropout_ratio if chainer.config.train else 0, dropout_of)
     loss, *after = window.apply((*inputs, model.output.W, model.output.b))
     model.state = dict(zip((name + k for k, _, _ in model.layers for name in 'ch'), after))
     return loss, window.accuracy
@@ -89,7 +90,7 @@ def dropout_mask(xp, shape, ratio, new=new):
 
 
 class Window(chainer.FunctionNode):
-    """The network over a window. x, t: (T, B) int32; ratio: of dropout, 0 for none.
+    """The network over a window. x, t: (T, B) int32; ratio: of dropout, 0 for none; of what.
 
     Inputs, float32: the embedding E (n_vocab, n); for each layer c and h (B, n), W_x (4n, n),
     b_x (4n,), W_h (4n, n), b_h (4n,), in Chainer's layout; the output layer's W (n_vocab, n)
@@ -101,9 +102,9 @@ class Window(chainer.FunctionNode):
 
     left = {}  # lists of arrays, by their size
 
-    def __init__(self, x, t, ratio):
+    def __init__(self, x, t, ratio, dropout_of):
         super().__init__()
-        self.x, self.t, self.ratio, self.arrays = x, t, ratio, []
+        self.x, self.t, self.ratio, self.dropout_of, self.arrays = x, t, ratio, dropout_of, []
 
     def __del__(self):
         for array in self.arrays:
@@ -124,26 +125,40 @@ class Window(chainer.FunctionNode):
     def forward(self, inputs):
         E, *others, W, b = inputs
         layers = [others[i : i + 6] for i in range(0, len(others), 6)]
-        xp, shape = backend.get_array_module(E), (len(layers), *self.x.shape, 4, E.shape[1])
+        xp, (T, B), n = backend.get_array_module(E), self.x.shape, E.shape[1]
         new = self.new if xp is numpy else partial(xp.empty, dtype='f')
-        masks = dropout_mask(xp, shape, self.ratio, new) if self.ratio else len(layers) * [None]
+        masks_z, self.mask_x, masks_h = [None] * len(layers), None, [None] * len(layers)
+        if self.ratio and self.dropout_of == 'projections':
+            masks_z = dropout_mask(xp, (len(layers), T, B, 4, n), self.ratio, new)
+        elif self.ratio:
+            self.mask_x, *masks_h = dropout_mask(xp, (len(layers) + 1, T, B, n), self.ratio, new)
         self.output = Output(new, W, b, self.t)
-        (self.on_cpu if xp is numpy else self.on_gpu)(E, masks, layers)
+        (self.on_cpu if xp is numpy else self.on_gpu)(E, masks_z, masks_h, layers)
         loss, self.accuracy = self.output.sums()
         return (loss, *(a[-1].copy() for layer in self.layers for a in (layer.cs, layer.hs)))
 
-    def on_cpu(self, E, masks, layers):
+    def on_cpu(self, E, masks_z, masks_h, layers):
         (T, B), output, tasks, top = self.x.shape, self.output, Tasks(), len(layers) - 1
         words, index, self.times = numpy.unique(self.x, return_inverse=True, return_counts=True)
         self.words, self.index, self.embedded = words, index.reshape(T, B), E[words]
-        self.layers = layers = parallel(partial(Layer, self.new, T), masks, *zip(*layers))
-        parts = [self.embedded[part] for part in shares(len(words))]
-        of_words = numpy.concatenate(parallel(layers[0].project, parts))
+        self.layers = layers = parallel(
+            partial(Layer, self.new, T), masks_z, masks_h, *zip(*layers)
+        )
+        if self.mask_x is None:
+            parts = [self.embedded[part] for part in shares(len(words))]
+            of_words = numpy.concatenate(parallel(layers[0].project, parts))
+        else:  # the same word is another input each time
+            self.embedded = E[self.x]
+            self.embedded *= self.mask_x
 
         def from_below(k, box):
-            return layers[k].project(layers[k - 1].hs[1:][box]) if k else of_words[self.index[box]]
+            if k:
+                return layers[k].project(layers[k - 1].out[box])
+            if self.mask_x is None:
+                return of_words[self.index[box]]
+            return layers[0].project(self.embedded[box])
 
-        output.hs, weights = layers[-1].hs[1:], []
+        output.hs, weights = layers[-1].out, []
         for slice_ in output.slices:
             if slice_.stop == T:  # what is added first is begun first; the end is for all threads
                 self.add_boxes(tasks, from_below, Layer.forward, 1)
@@ -177,11 +192,12 @@ class Window(chainer.FunctionNode):
             tasks.add(product, from_neighbour, k, (steps[j], streams[s]), after=[(k - way, j, s)])
             tasks.add((k, j, s), work, k, j, s, after=[product, (k, j - way, s)])
 
-    def on_gpu(self, E, masks, layers):
-        self.layers, h = [], E[self.x]
-        for mask, arrays in zip(masks, layers):
-            self.layers.append(fused_gpu.Layer(h, mask, *arrays))
-            h = self.layers[-1].hs[1:]
+    def on_gpu(self, E, masks_z, masks_h, layers):
+        self.layers, self.masks_h = [], masks_h
+        h = dropped(E[self.x], self.mask_x)
+        for mask_z, mask_h, arrays in zip(masks_z, masks_h, layers):
+            self.layers.append(fused_gpu.Layer(h, mask_z, *arrays))
+            h = dropped(self.layers[-1].hs[1:], mask_h)
         self.output.hs = h
         for steps in self.output.slices:
             self.output.rows(steps)
@@ -213,11 +229,10 @@ class Window(chainer.FunctionNode):
         def weight_gradients(k, gate):
             layer, (gW_x, gb_x, gW_h, gb_h) = layers[k], map(gates_of, grads[k][2:])
             gz_x, gz_h = (gz[:, :, gate].reshape(-1, n) for gz in (layer.gz_x, layer.gz))
-            x, h = layers[k - 1].hs[1:].reshape(-1, n), layer.hs[:-1].reshape(-1, n)
-            if k == 0:
+            x, h = layers[k - 1].out if k else self.embedded, layer.hs[:-1].reshape(-1, n)
+            if k == 0 and self.mask_x is None:
                 gz_x = gz_words[gate] = sums(gz_x, order, self.times)
-                x = self.embedded
-            gW_x[gate], gb_x[gate] = gz_x.T @ x, gz_x.sum(axis=0)
+            gW_x[gate], gb_x[gate] = gz_x.T @ x.reshape(-1, n), gz_x.sum(axis=0)
             gW_h[gate], gb_h[gate] = gz_h.T @ h, gz_h.sum(axis=0)
 
         def embedding(part):
@@ -229,24 +244,34 @@ class Window(chainer.FunctionNode):
             boxes = [(k, 0, s) for s in range(B)]
             tasks.add(('weights', k, gate), weight_gradients, k, gate, after=boxes)
         tasks.run()
-        parallel(embedding, shares(len(self.words)))
+        if self.mask_x is None:
+            parallel(embedding, shares(len(self.words)))
+        else:
+            gx = numpy.concatenate(parallel(partial(from_above, -1), shares(len(gh))))
+            gx *= self.mask_x.reshape(gx.shape)
+            gE[self.words] = sums(gx, order, self.times)
         return [gE, *itertools.chain(*grads)]
 
     def back_on_gpu(self, gh):
         grads, xp = [], self.output.xp
-        for layer in self.layers[::-1]:
-            gh, *others = layer.backward(gh)
+        for layer, mask in zip(self.layers[::-1], self.masks_h[::-1]):
+            gh, *others = layer.backward(dropped(gh, mask))
             grads = others + grads
         gE = xp.zeros_like(self.output.W)
-        xp.add.at(gE, self.x, gh)
+        xp.add.at(gE, self.x, dropped(gh, self.mask_x))
         return [gE, *grads]
+
+
+def dropped(array, mask):
+    return array if mask is None else array * mask
 
 
 class Layer:
     """An LSTM layer in a window of T steps, on the CPU, any streams of which can be computed alone.
 
-    cs and hs: (T + 1, B, n), the first state included. mask: (T, B, 4, n) factors of what the
-    projection of the inputs gives to a, i, f, o, or None. x_to_z (n, 4n) and h_to_z (4, n, n) turn
+    cs and hs: (T + 1, B, n), the first state included; out: (T, B, n), what goes up. mask_z: (T, B,
+    4, n) factors of what the projection of the inputs gives to a, i, f, o, or None; mask_h: (T, B,
+    n) factors of what goes up, or None. x_to_z (n, 4n) and h_to_z (4, n, n) turn
     an input and a state into z, what the gates are functions of, of i, f, o into -z. z_to_x and
     z_to_h (4n, n) turn gradients back, without those signs. gz: the gates, (4, streams, n) for each
     step and box; after `backward`, which needs the same boxes, (T, B, 4, n) gradients of z. gz_x:
@@ -254,11 +279,12 @@ class Layer:
     and h, to be set before `backward`; each step turns them into those of the c and h before it.
     """
 
-    def __init__(self, new, T, mask, c, h, W_x, b_x, W_h, b_h):
-        (B, n), self.mask = h.shape, mask
+    def __init__(self, new, T, mask_z, mask_h, c, h, W_x, b_x, W_h, b_h):
+        (B, n), self.mask_z, self.mask_h = h.shape, mask_z, mask_h
         self.gz, self.tanh_cs = new((T, B, 4, n)), new((T, B, n))
         self.cs, self.hs = new((T + 1, B, n)), new((T + 1, B, n))
-        self.gz_x = self.gz if mask is None else mask
+        self.gz_x = self.gz if mask_z is None else mask_z
+        self.out = self.hs[1:] if mask_h is None else new((T, B, n))
         self.cs[0], self.hs[0] = c, h
         self.b_x, self.b_h = (gates_of(b) * SIGNS[:, 0] for b in (b_x, b_h))
         W_x, W_h = gates_of(W_x), gates_of(W_h)
@@ -277,8 +303,8 @@ class Layer:
         projected = projected.reshape(steps.stop - steps.start, -1, *self.gz.shape[2:])
         with numpy.errstate(over='ignore'):  # 1 / (1 + infinity) is the right sigmoid
             for t, from_x in enumerate(projected, steps.start):
-                if self.mask is not None:
-                    from_x *= self.mask[t, streams]
+                if self.mask_z is not None:
+                    from_x *= self.mask_z[t, streams]
                 from_x += self.b_h
                 z = self.gz[t, streams].reshape(from_x.swapaxes(0, 1).shape)
                 numpy.matmul(self.hs[t, streams], self.h_to_z, out=z)
@@ -290,12 +316,16 @@ class Layer:
                 i, f, o = numpy.divide(1, sigmoids, out=sigmoids)
                 self.cs[t + 1, streams] = c = f * self.cs[t, streams] + i * a
                 self.tanh_cs[t, streams] = tanh_c = numpy.tanh(c)
-                self.hs[t + 1, streams] = o * tanh_c
+                self.hs[t + 1, streams] = h = o * tanh_c
+                if self.mask_h is not None:
+                    numpy.multiply(h, self.mask_h[t, streams], out=self.out[t, streams])
 
     def backward(self, steps, streams, from_above):
         """The same steps backwards. from_above: (rows, n), gradients of their h."""
         gc, gh = self.gc[streams], self.gh[streams]
         from_above = from_above.reshape(-1, *gh.shape)
+        if self.mask_h is not None:
+            from_above *= self.mask_h[steps, streams]
         for t in reversed(range(steps.start, steps.stop)):
             gz, tanh_c = self.gz[t, streams], self.tanh_cs[t, streams]
             a, i, f, o = gz.reshape(4, *gh.shape)
@@ -308,7 +338,7 @@ class Layer:
             gc *= f
             numpy.stack([ga, gi, gf, go], axis=1, out=gz)
             numpy.matmul(gz.reshape(len(gh), -1), self.z_to_h, out=gh)
-            if self.mask is not None:
+            if self.mask_z is not None:
                 self.gz_x[t, streams] *= gz
 
 

@@ -20,7 +20,7 @@ def output_of(program, *argv):
     return done.stdout
 
 
-@pytest.mark.parametrize('methods', [[], ['average', 'vary'], ['inputs']])
+@pytest.mark.parametrize('methods', [[], ['average', 'vary']])
 def test_learning_prints_perplexities(tmp_path, methods):
     """Of a text in which each word follows from the one before: better than chance."""
     path = tmp_path / 'abc.txt'

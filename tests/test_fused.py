@@ -33,14 +33,21 @@ def pair(n_vocab, n_units, batchsize, device='@numpy', n_layers=2):
     return models
 
 
-def with_masks(monkeypatch, masks):
-    """Both forms take the masks (n_layers, T, 4, B, n) instead of random ones."""
-    steps = [
-        mask.transpose(1, 2, 0).reshape(mask.shape[1], -1) for step in zip(*masks) for mask in step
-    ]
+def with_masks(monkeypatch, random, device, n_layers, length, batchsize, n_units, of):
+    """Both forms take the same masks, 0 or 2, instead of random ones."""
+    places, width = (n_layers, 4 * n_units) if of == 'projections' else (n_layers + 1, n_units)
+    masks = 2 * random.randint(2, size=(places, length, batchsize, width)).astype('f')
+    steps = [device.send(mask) for step in zip(*masks) for mask in step]
     monkeypatch.setattr(rnn.F, 'dropout', lambda x, ratio: x * steps.pop(0))
-    whole = masks.swapaxes(2, 3).copy()  # each stream's gates together
-    monkeypatch.setattr(fused, 'dropout_mask', lambda xp, shape, ratio, new: whole)
+    if of == 'projections':  # a unit's gates stand together, in the window each gate's units
+        masks = masks.reshape(places, length, batchsize, n_units, 4).swapaxes(3, 4).copy()
+    whole = device.send(masks)
+
+    def dropout_mask(xp, shape, ratio, new):
+        assert shape == whole.shape
+        return whole
+
+    monkeypatch.setattr(fused, 'dropout_mask', dropout_mask)
 
 
 def assert_same(one, other):
@@ -61,7 +68,7 @@ def assert_same(one, other):
         )
 
 
-@pytest.mark.parametrize('masked', [True, False])
+@pytest.mark.parametrize('dropout_of', ['projections', 'inputs', None])
 @pytest.mark.parametrize(
     'n_vocab, n_units, batchsize, lengths, n_layers',
     [
@@ -75,7 +82,7 @@ def assert_same(one, other):
     ],
 )
 def test_a_window_is_its_steps(
-    device, monkeypatch, n_vocab, n_units, batchsize, lengths, n_layers, masked
+    device, monkeypatch, n_vocab, n_units, batchsize, lengths, n_layers, dropout_of
 ):
     """Loss, accuracy, gradients and state, also of a second and shorter window."""
     device.use()
@@ -83,13 +90,13 @@ def test_a_window_is_its_steps(
     stepping, whole = pair(n_vocab, n_units, batchsize, device, n_layers)
     for length in lengths:
         x, t = device.send(random.randint(n_vocab, size=(2, length, batchsize)).astype('i'))
-        if masked:
-            masks = 2 * random.randint(2, size=(n_layers, length, 4, batchsize, n_units)).astype(
-                'f'
+        dropout = 0.5 * bool(dropout_of), dropout_of
+        if dropout_of:
+            with_masks(
+                monkeypatch, random, device, n_layers, length, batchsize, n_units, dropout_of
             )
-            with_masks(monkeypatch, device.send(masks))
-        expected, expected_accuracy = train.stepwise(stepping, x, t, 0.5 * masked)
-        loss, accuracy = fused.forward(whole, x, t, 0.5 * masked)
+        expected, expected_accuracy = train.stepwise(stepping, x, t, *dropout)
+        loss, accuracy = fused.forward(whole, x, t, *dropout)
         assert float(loss.array) == pytest.approx(float(expected.array), rel=1e-5)
         assert loss.dtype == 'f' and loss.shape == ()
         assert float(accuracy) == pytest.approx(float(expected_accuracy), rel=1e-5)

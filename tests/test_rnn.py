@@ -47,14 +47,14 @@ CELLS = {'lstm': (lstm, 4), 'gru': (gru, 3), 'rnn': (plain, 1)}
 def reference(p, cell, state, xs, ts, masks):
     """Sum over T steps of (mean loss, accuracy) and the state after them; all float64.
 
-    state: [(c, h) of each layer]; masks: for each step factors of what the layers project from
-    below.
+    state: [(c, h) of each layer]; masks: for each step factors of the inputs of the layers and of
+    the output, and of what the layers project from below.
     """
     state = list(state)
     loss = accuracy = 0
-    for x, t, step_masks in zip(xs, ts, masks):
-        h = p['/l0/W'][x]
-        for k, mask in enumerate(step_masks):
+    for x, t, (of_inputs, of_projections) in zip(xs, ts, masks):
+        h = p['/l0/W'][x] * of_inputs[0]
+        for k, mask in enumerate(of_projections):
             c, before = state[k]
             c, h = cell(
                 c,
@@ -63,6 +63,7 @@ def reference(p, cell, state, xs, ts, masks):
                 before @ p[f'/l{k + 1}_h/W'].T + p[f'/l{k + 1}_h/b'],
             )
             state[k] = c, h
+            h = h * of_inputs[k + 1]
         y = h @ p[f'/l{len(state) + 1}/W'].T + p[f'/l{len(state) + 1}/b']
         log_p = y - numpy.log(numpy.exp(y).sum(axis=1, keepdims=True))
         loss -= log_p[numpy.arange(len(t)), t].mean()
@@ -74,7 +75,8 @@ KINDS = pytest.mark.parametrize('cell, n_layers', [(cell, n) for cell in CELLS f
 
 
 @KINDS
-def test_loss_accuracy_gradients_and_state(device, monkeypatch, cell, n_layers):
+@pytest.mark.parametrize('dropout_of', ['projections', 'inputs'])
+def test_loss_accuracy_gradients_and_state(device, monkeypatch, cell, n_layers, dropout_of):
     """Two windows, so that the second starts from the first one's state, but not its graph."""
     random = numpy.random.RandomState(0)
     model = RNN(V, N, n_layers, cell)
@@ -88,14 +90,22 @@ def test_loss_accuracy_gradients_and_state(device, monkeypatch, cell, n_layers):
 
     for _ in range(2):
         xs, ts = random.randint(V, size=(2, T, B)).astype('i')
-        masks = 2.0 * random.randint(2, size=(T, n_layers, B, width * N))
-        given = [device.send(mask.astype('f')) for step in masks for mask in step]
+        of_inputs, of_projections = (
+            numpy.ones((T, n_layers + 1, B, N)),
+            numpy.ones((T, n_layers, B, 1)),
+        )
+        if dropout_of == 'inputs':
+            of_inputs = drawn = 2.0 * random.randint(2, size=of_inputs.shape)
+        else:
+            of_projections = drawn = 2.0 * random.randint(2, size=(T, n_layers, B, width * N))
+        masks = [*zip(of_inputs, of_projections)]
+        given = [device.send(mask.astype('f')) for step in drawn for mask in step]
         masked = functools.partial(lambda given, x, ratio: x * given.pop(0), given)
         monkeypatch.setattr(rnn.F, 'dropout', masked)
 
         accum_loss = accuracy = 0
         for x, t in zip(device.send(xs), device.send(ts)):
-            step_loss, step_accuracy = model.forward(x, t)
+            step_loss, step_accuracy = model.forward(x, t, dropout_of=dropout_of)
             accum_loss += step_loss
             accuracy += float(step_accuracy.array)
         model.cleargrads()
@@ -141,14 +151,15 @@ def test_loss_accuracy_gradients_and_state(device, monkeypatch, cell, n_layers):
         state = after
 
 
-def test_dropout_only_while_training():
+@pytest.mark.parametrize('dropout_of', ['projections', 'inputs'])
+def test_dropout_only_while_training(dropout_of):
     model = RNN(V, 16)
     x = numpy.arange(B, dtype='i')
 
     def logits(train):
         model.initialize_state(B)
         with chainer.using_config('train', train):
-            return model.forward(x, dropout_ratio=0.5)[1]
+            return model.forward(x, dropout_ratio=0.5, dropout_of=dropout_of)[1]
 
     assert not numpy.array_equal(logits(True), logits(True))
     numpy.testing.assert_array_equal(logits(False), logits(False))

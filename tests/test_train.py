@@ -87,7 +87,8 @@ def test_evaluation_is_what_a_slow_computation_gives(stepwise, n, streams):
         model.step(x)
     before = {name: variable.array.copy() for name, variable in model.state.items()}
 
-    args = argparse.Namespace(batchsize=3, bproplen=4, stepwise=stepwise)
+    changed = {'batchsize': 3, 'bproplen': 4, 'stepwise': stepwise}
+    args = argparse.Namespace(**train.DEFAULTS | changed)
     found = train.evaluate(model, ids, args)
 
     length = (n - 1) // streams
@@ -250,6 +251,7 @@ def test_options_reach_the_loop(small_text):
     usual = weights()
     for option, value in (
         ('--dropout', 0),
+        ('--dropout-of', 'inputs'),
         ('--lr', 0.01),
         ('--gradclip', 1e-3),
         ('--bproplen', 3),
