@@ -80,8 +80,9 @@ class RNN(chainer.Chain):
         With t: (loss, accuracy), two float32 scalars, the mean over the B rows
         of softmax cross entropy (nats) and of "the likeliest word is t".
         Without t: (softmax (B, n_vocab) Variable, logits (B, n_vocab) array).
-        Dropout acts only while chainer.config.train is True: on the `projections` lk_x, or on the
-        `inputs` of the layers and of the output, as in Zaremba et al.
+        dropout_ratio: the share left out, 0 or more, below 1, only while chainer.config.train is
+        True; dropout_of: 'projections', what lk_x makes of its inputs, (B, width), or 'inputs',
+        those of the layers and of the output, (B, n_units), as in Zaremba et al.
         """
 
         def dropout(what, array):

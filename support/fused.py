@@ -90,11 +90,12 @@ def dropout_mask(xp, shape, ratio, new=new):
 
 
 class Window(chainer.FunctionNode):
-    """The network over a window. x, t: (T, B) int32; ratio: of dropout, 0 for none; of what.
+    """The network over a window. x, t: (T, B) int32; ratio: of dropout, 0 for none.
 
-    Inputs, float32: the embedding E (n_vocab, n); for each layer c and h (B, n), W_x (4n, n),
-    b_x (4n,), W_h (4n, n), b_h (4n,), in Chainer's layout; the output layer's W (n_vocab, n)
-    and b (n_vocab,). Outputs: the loss, then each layer's last c and h; `accuracy` besides.
+    dropout_of: 'projections' or 'inputs'. Inputs, float32: the embedding E (n_vocab, n); for each
+    layer c and h (B, n), W_x (4n, n), b_x (4n,), W_h (4n, n), b_h (4n,), in Chainer's layout; the
+    output layer's W (n_vocab, n) and b (n_vocab,). Outputs: the loss, then each layer's last c and
+    h; `accuracy` besides.
 
     Fresh memory is slow: the system clears each page at its first use, which takes longer than what
     is computed in it. So a window takes the arrays of those that are gone.
@@ -263,6 +264,7 @@ class Window(chainer.FunctionNode):
 
 
 def dropped(array, mask):
+    """The array (any shape) times its mask of the same shape, or as it is if that is None."""
     return array if mask is None else array * mask
 
 
