@@ -55,7 +55,6 @@ RUN = {
     'min_count': 1,  # A small book can spare no word, and <unk> is never written.
     'vocab_size': 0,  # All words.
     'val_frac': 0.05,  # Enough words for a steady figure, few enough not to be missed.
-    'valid': None,
     'track': None,  # The one with most notes: one voice is what the article learned.
     'channel': None,  # The same, in the track.
     'events': 'notes',  # The article's.
@@ -64,7 +63,7 @@ RUN = {
     'known': 0,  # Of --init-from: so many of the first words are that model's.
 }
 TRAINING = {  # What may change.
-    **dict.fromkeys(('corpus', 'midi', 'encoding', 'init_from')),
+    **dict.fromkeys(('corpus', 'midi', 'valid', 'encoding', 'init_from')),
     'errors': 'strict',  # A damaged book should be noticed.
     'epoch': 40,  # The words are well known then, the article's "well converged": perplexity 16.
     # The article's. Less validates better (0.3: 239, 0.2: 229), but to an independent judge writes
@@ -271,8 +270,9 @@ def setup_optimizer(model, args, updates):
     """The optimizer (chainer.Optimizer) of the model, for a run of so many updates (int)."""
     kind, learning_rate, usual = OPTIMIZERS[args.optimizer]
     args.lr = usual if args.lr is None else args.lr
-    optimizer = kind(args.lr)
-    optimizer.setup(model)
+    if args.weight_decay * args.lr >= 1:
+        raise terminal.WrongUse('--weight-decay times --lr is 1 or more: no weight would be left')
+    optimizer = kind(args.lr).setup(model)
     if args.gradclip:
         optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
     if args.schedule == 'linear':  # optimizer.t: the updates before this one

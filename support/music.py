@@ -18,7 +18,7 @@ from read_midi import setup_of, to_words, track_numbers, with_deltas
 from support import terminal
 from support.describe import PERCUSSION
 from support.notes import PEDAL, notes_of
-from support.source import CorpusError, documents, files_in, find, is_folder
+from support.source import CorpusError, documents, files_in, find, is_folder, passed_over
 from support.text import EOS
 
 # Types per token above which music is learnt by heart: recordings of a piano have 0.17 to 0.55,
@@ -64,7 +64,7 @@ def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
     zip that cannot be used becomes a remark; one that is named itself is an error: MusicError.
     """
     sources = [*map(str, sources)]
-    files, found, left_out, remarks = _files(sources), [], [], []
+    (files, remarks), found, left_out = _files(sources), [], []
     sizes = [os.path.getsize(f.name) if f.raw is None else len(f.raw) for f in files]
     with terminal.doing('reading music', sum(sizes)) as advance:
         for file, size in zip(files, sizes):
@@ -101,19 +101,23 @@ def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
 
 
 def _files(sources):
-    """The _Files (list) of sources; MusicError if one cannot be had or holds no MIDI file."""
-    files = []
+    """The _Files (list) of sources, and remarks on what is none in them (list of str).
+
+    MusicError if one cannot be had or holds no MIDI file.
+    """
+    files, remarks = [], []
     try:
         for source in sources:
             if is_folder(source):
-                paths = files_in(find(source), ENDINGS)[0]
+                paths, others = files_in(find(source), ENDINGS)
                 files += [_File(str(path), None, False) for path in paths]
+                remarks += passed_over(source, others, ENDINGS)
             else:
                 inside = list(documents(source, ENDINGS))
                 files += [_File(name, raw, len(inside) == 1) for name, raw in inside]
     except CorpusError as error:
         raise MusicError(str(error)) from None
-    return files
+    return files, remarks
 
 
 def is_music(source):

@@ -135,6 +135,8 @@ def _check(parser, args, given, saved, processes):
             parser.error(f'--{name} is for --{"midi" if args.corpus else "corpus"}')
     if args.tokenizer and args.level == 'char':
         parser.error('--level char takes single characters, --tokenizer is for words')
+    if args.valid and 'val_frac' in given:
+        parser.error('--valid or --val-frac: one of the two')
     if args.lr == 0:
         parser.error('--lr 0 learns nothing')
     if args.batchsize % processes:

@@ -153,13 +153,18 @@ def files_in(folder, endings):
     """The files below a folder with one of the endings, and the others: (paths, others).
 
     Both are sorted lists of pathlib.Path, without what is hidden (.ipynb_checkpoints, macOS's
-    ._a.txt and __MACOSX). CorpusError if there are no paths.
+    ._a.txt and __MACOSX). Others are also links to folders, which may lead in a circle, links to
+    nothing, and folders that cannot be read. CorpusError if there are no paths.
     """
-    folder = pathlib.Path(folder)
-    files = sorted(path for path in folder.rglob('*') if os.path.isfile(path))
-    files = [path for path in files if not _is_hidden(path.relative_to(folder).parts)]
-    paths = [path for path in files if path.name.lower().endswith(endings)]
-    others = [path for path in files if not path.name.lower().endswith(endings)]
+    folder, found, unreadable = pathlib.Path(folder), [], []
+    for path, folders, names in os.walk(folder, onerror=unreadable.append):
+        links = [name for name in folders if os.path.islink(os.path.join(path, name))]
+        found += [os.path.join(path, name) for name in names + links]
+    found += [error.filename for error in unreadable]
+    found = sorted(map(pathlib.Path, found))
+    found = [path for path in found if not _is_hidden(path.relative_to(folder).parts)]
+    paths = [path for path in found if path.name.lower().endswith(endings) and path.is_file()]
+    others = sorted({*found} - {*paths})
     if not paths:
         wanted = ' or '.join(endings).removesuffix(' or .zip')
         message = f'{folder}: no {wanted} file in this folder'
@@ -172,9 +177,8 @@ def passed_over(folder, others, endings):
     if not others:
         return []
     names = ', '.join(str(path.relative_to(folder)) for path in others[:3])
-    more = ', ...' if others[3:] else ''
-    count = f'{len(others):,} file{"s" * (len(others) > 1)} without {" or ".join(endings)}'
-    return [f'{folder}: passed over {count}: {names}{more}']
+    more = f' and {len(others) - 3:,} more' if others[3:] else ''
+    return [f'{folder}: passed over, as no {" or ".join(endings)} file: {names}{more}']
 
 
 def read_bytes(path):

@@ -87,9 +87,10 @@ class TextLines(collections.abc.Sequence):
     """
 
     def __init__(self, pieces, file):
-        self._file = file
         self._first, self._ends = [0], [0]  # of each piece: number of its first line, end in bytes
-        self._read = functools.lru_cache(4)(self._read)  # lines above and below are near
+        # Lines above and below are near. Nothing that is kept there knows this object: in a circle,
+        # the file would stay open until some later moment, and swallow a Ctrl-C while it closes.
+        self._read = functools.lru_cache(4)(functools.partial(_lines_of, file, self._ends))
         for piece in pieces:
             self._ends.append(self._ends[-1] + file.write(piece.encode()))
             self._first.append(self._first[-1] + piece.count('\n'))
@@ -115,10 +116,11 @@ class TextLines(collections.abc.Sequence):
             last = self._first[n] if n < len(self._first) else self._size
             yield from self._read(n - 1)[: last - first]
 
-    def _read(self, n):
-        """The lines (list of str) of piece n."""
-        self._file.seek(self._ends[n])
-        return self._file.read(self._ends[n + 1] - self._ends[n]).decode().split('\n')
+
+def _lines_of(file, ends, n):
+    """The lines (list of str) of piece n, which ends at byte ends[n + 1] of a file."""
+    file.seek(ends[n])
+    return file.read(ends[n + 1] - ends[n]).decode().split('\n')
 
 
 def decode(data, name, encoding=None, errors='strict'):

@@ -62,7 +62,7 @@ def test_a_folder_is_what_its_texts_are(library, level, options):
     assert encoded.tokenizer == {'word': 'mecab', 'char': 'char'}[level]
     assert encoded.n_valid == {'word': 3, 'char': 5}[level]
     assert [': '.join(text.split(': ')[:2]) for text in encoded.remarks] == [
-        'library: passed over 1 file without .txt or .zip',
+        'library: passed over, as no .txt or .zip file',
         'left out: library/bad.txt',
         'left out: library/binary.txt',
     ]

@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import io
+import os
 import pathlib
 import threading
 import tracemalloc
@@ -111,17 +112,32 @@ def test_what_a_folder_passes_over_is_named(folder):
     (folder / 'library').mkdir()
     for name in ('a.docx', 'b.pdf', 'c.html', 'd.epub', '.DS_Store'):
         (folder / 'library' / name).write_text('', encoding='utf-8')
-    with pytest.raises(CorpusError, match='no .txt file .*4 files .*: a.docx, b.pdf, c.html, ...'):
+    with pytest.raises(CorpusError, match='no .txt file .*: a.docx, b.pdf, c.html and 1 more'):
         contents('library')
     (folder / 'library' / 'e.txt').write_text('', encoding='utf-8')
     paths, others = files_in('library', ('.txt',))
     assert [path.name for path in paths] == ['e.txt']
     (line,) = passed_over('library', others, ('.txt',))
-    assert line == 'library: passed over 4 files without .txt: a.docx, b.pdf, c.html, ...'
+    assert line == 'library: passed over, as no .txt file: a.docx, b.pdf, c.html and 1 more'
     assert passed_over('library', others[:1], ('.txt',)) == [
-        'library: passed over 1 file without .txt: a.docx'
+        'library: passed over, as no .txt file: a.docx'
     ]
     assert passed_over('library', [], ('.txt',)) == []
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='links want a right there')
+def test_links_of_a_folder_are_read_or_named(folder):
+    """A link to a text is that text; one to a folder may lead in a circle, one to nothing."""
+    for name in ('library', 'elsewhere'):
+        (folder / name).mkdir()
+    (folder / 'elsewhere' / 'a.txt').write_text('a', encoding='utf-8')
+    for name, target in (('text.txt', '../elsewhere/a.txt'), ('gone.txt', 'nothing'), ('up', '..')):
+        (folder / 'library' / name).symlink_to(target)
+    paths, others = files_in('library', ('.txt',))
+    assert [[path.name for path in found] for found in (paths, others)] == [
+        ['text.txt'],
+        ['gone.txt', 'up'],
+    ]
 
 
 def test_a_file_may_have_any_ending(folder):

@@ -410,8 +410,11 @@ def test_valid_and_test(small_text, capsys, failed):
     assert run(train, '--resume', SMALL, '--out', 'elsewhere', '--test', 'other.txt') == 0
     assert numbers in capsys.readouterr().out and not pathlib.Path('elsewhere').exists()
     assert run(train, '--resume', '--epoch', 3) == 0
-    pathlib.Path('other.txt').write_text('and ate\n', encoding='utf-8')
-    assert 'not what' in failed(1, train, '--resume', '--epoch', 4)  # another validation
+    pathlib.Path('other.txt').rename('the same.txt')
+    assert run(train, '--resume', '--epoch', 4, '--valid', 'the same.txt') == 0
+    assert run(train, '--resume', '--epoch', 5) == 0  # which has kept the name
+    pathlib.Path('the same.txt').write_text('and ate\n', encoding='utf-8')
+    assert 'not what' in failed(1, train, '--resume', '--epoch', 6)  # another validation
 
 
 def test_words_that_the_model_does_not_know(failed, small_text, capsys):
@@ -523,11 +526,14 @@ def test_small_texts(folder, capsys):
         (['--seed', '-1'], '-1 is not from 0 to'),
         (['--corpora', 'x'], 'unrecognized arguments: --corpora'),
         (['--valid', ''], '--valid is empty'),
+        (['--valid', 'other.txt', '--val-frac', '0.1'], '--valid or --val-frac'),
         (['--test', ''], '--test is empty'),
         (['--track', '1'], '--track is for --midi'),
+        (['--optimizer', 'sgd', '--weight-decay', '1'], '--weight-decay times --lr'),
+        (['--weight-decay', '500'], '--weight-decay times --lr'),
     ],
 )
-def test_wrong_use(failed, folder, options, message):
+def test_wrong_use(failed, small_text, options, message):
     assert message in failed(2, train, '--corpus', 'small.txt', *options)
 
 
