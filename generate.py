@@ -421,7 +421,8 @@ def check(parser, args):
     """Refuses options that do not go together."""
     outputs = {option: getattr(args, option) for option in MUSIC}
     outputs = {option: name for option, name in outputs.items() if name is not None}
-    if args.near is not None and (outputs or args.start or args.primer or args.out or args.why):
+    others = {*vars(args)} - {'near', 'model', 'best'}
+    if args.near is not None and any(getattr(args, o) != parser.get_default(o) for o in others):
         parser.error('--near lists words and writes nothing; it goes with --model and --best only')
     if args.near == '':
         parser.error('--near is empty')

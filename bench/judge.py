@@ -20,7 +20,6 @@ Two lines stand for what can be reached, real sentences from --start to --stop: 
 works, and of what was learned. The other end is the first of them with their words shuffled.
 """
 
-import argparse
 import pathlib
 import re
 import sys
@@ -47,11 +46,16 @@ HEADER = (
 
 
 class Judge:
-    """An n-gram model of texts (lists of words); words that occur once are <unk> to it."""
+    """An n-gram model of texts (lists of words); words that occur once are <unk> to it.
+
+    CorpusError if there are none: nothing tells then how likely a new word is.
+    """
 
     def __init__(self, texts):
         words = [word for text in texts for word in text]
         self.vocabulary = make_vocabulary(words, min_count=2)
+        if UNK not in self.vocabulary:
+            raise CorpusError('--texts: too little for a judge: each word is there twice or more')
         self.known = {*self.vocabulary} - {UNK}
         self.n_unknown = max(1, len({*words}) - len(self.known))
         self.model = NGrams(encode(words, self.vocabulary), len(self.vocabulary))
@@ -152,7 +156,7 @@ def read_texts(sources, left_out, tokenizer):
 
 def options():
     """The argparse.ArgumentParser of this program."""
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog='judge.py', description='Generated sentences under a judge that reads other texts.'
     )
     option = parser.add_argument

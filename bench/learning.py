@@ -25,10 +25,12 @@ import numpy
 
 import train
 from rnn import RNN
-from support import data, parallel
+from support import data, parallel, run, terminal
 from support.options import merge
 
 METHODS = 'average', 'vary'
+# Options of train.py that nothing here would follow.
+WITHOUT = {'resume', 'init_from', 'out', 'gpu', 'mpi', 'patience', 'test', 'sample_every'}
 
 
 def learn(args, methods):
@@ -62,6 +64,8 @@ def learn(args, methods):
             for average, param in zip(averages, model.params()):
                 average += (param.array - average) * 10 / (optimizer.t + 10)
             start, losses = start + len(x), losses + float(loss.array)
+        if not math.isfinite(losses):
+            raise FloatingPointError('the loss is no number any more; a smaller --lr may help')
         row = {'train': losses / length, 'validation': evaluated(model, learned, args)}
         if averages:
             usual = [param.array for param in model.params()]
@@ -77,16 +81,33 @@ def evaluated(model, learned, args):
     return train.evaluate(model, learned.validation, args)[0]
 
 
-def main():
-    end = sys.argv.index('--') if '--' in sys.argv else len(sys.argv)
-    methods, argv = sys.argv[1:end], sys.argv[end + 1 :]
+@terminal.reporting
+def main(argv=None):
+    """Runs the command with the arguments argv (list of str); returns its exit code."""
+    parser = terminal.Parser(
+        prog='learning.py',
+        description='Trains with methods that train.py does not have.',
+        epilog='After -- follow options of train.py.',
+    )
+    parser.add_argument('methods', nargs='*', metavar='METHOD', help=' or '.join(METHODS))
+    argv = sys.argv[1:] if argv is None else argv
+    end = argv.index('--') if '--' in argv else len(argv)
+    methods = parser.parse_args(argv[:end]).methods
     if not {*methods} <= {*METHODS}:
-        print(f'methods are {", ".join(METHODS)}; options of train.py follow --', file=sys.stderr)
-        sys.exit(2)
-    args, _, _ = merge(train.options(), argv, train.RUN, train.DEFAULTS, None, parallel.ALONE)
-    for epoch, row in enumerate(learn(args, methods), 1):
-        print(epoch, *(f'{name} {perplexity:.2f}' for name, perplexity in row.items()), flush=True)
+        parser.error(f'methods are {" and ".join(METHODS)}; options of train.py follow --')
+    given = vars(train.options().parse_args(argv[end + 1 :]))
+    for name in given.keys() & WITHOUT:
+        parser.error(f'--{name.replace("_", "-")} has no effect here; leave it out')
+    args, _, _ = merge(
+        train.options(), argv[end + 1 :], train.RUN, train.DEFAULTS, None, parallel.ALONE
+    )
+    if not (args.val_frac or args.valid):
+        parser.error('--val-frac 0: perplexities of validation are what it prints')
+    with run.no_warnings():
+        for epoch, row in enumerate(learn(args, methods), 1):
+            print(epoch, *(f'{name} {perplexity:.2f}' for name, perplexity in row.items()))
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -14,7 +14,6 @@ discounts of its five orders, whether its lower orders count contexts instead of
 does, are chosen on the validation tunes. So is the network's epoch.
 """
 
-import argparse
 import pathlib
 import sys
 
@@ -25,7 +24,7 @@ import chainer
 import numpy
 
 from bench.ngrams import ORDER, NGrams
-from support import checkpoint, data, music, options, parallel, run
+from support import checkpoint, data, music, options, parallel, run, terminal
 from support.text import EOS, encode, make_vocabulary
 
 
@@ -87,11 +86,19 @@ def perplexity(model, ids):
     return numpy.exp(loss / (len(ids) - 1))
 
 
-def main():
-    parser = argparse.ArgumentParser(description='The network against a 5-gram model on jigs.')
+@terminal.reporting
+def main(argv=None):
+    """Runs the command with the arguments argv (list of str); returns its exit code."""
+    parser = terminal.Parser(
+        prog='nottingham.py',
+        description='The network against a 5-gram model on jigs.',
+        epilog='Options of train.py may follow.',
+    )
     parser.add_argument('folder', type=pathlib.Path)
-    args, rest = parser.parse_known_args()
+    args, rest = parser.parse_known_args(argv)
     paths = sorted(args.folder.glob('jigs*.mid'))
+    if len(paths) < 3:
+        parser.error(f'{args.folder}: no folder of the melodies, jigs1.mid and so on')
     argv = ['--midi', *map(str, paths), '--min-count', '2', '--out', 'result/nottingham', *rest]
     learned, validation, test, setup = split(paths)
     counts = f'{len(learned)} to learn from, {len(validation)} to validate, {len(test)} to test'
@@ -134,7 +141,8 @@ def main():
         f'network: validation perplexity {perplexity(best.model, validation):.3f}, '
         f'test perplexity {perplexity(best.model, test):.3f} (epoch {best.epoch})'
     )
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -36,6 +36,23 @@ def test_learning_prints_perplexities(tmp_path, methods):
     assert float(rows[1][2]) < float(rows[0][2])
 
 
+@pytest.mark.parametrize(
+    'program, options, message',
+    [
+        ('learning.py', ['--', '--corpus', 'nothing'], 'nothing: no such file'),
+        ('learning.py', ['--', '--corpus', 'holmes.txt', '--resume'], '--resume has no effect'),
+        ('learning.py', ['--', '--corpus', 'holmes.txt', '--val-frac', '0'], '--val-frac 0'),
+        ('learning.py', ['better'], 'methods are average and vary'),
+        ('nottingham.py', ['nothing'], 'nothing: no folder of the melodies'),
+    ],
+)
+def test_wrong_use_is_one_line(program, options, message):
+    command = [sys.executable, BENCH / program, *options]
+    done = subprocess.run(command, capture_output=True, text=True, encoding='utf-8')
+    (line,) = [line for line in done.stderr.splitlines() if ' ... ' not in line]
+    assert done.returncode in (1, 2) and line.startswith(program) and message in line
+
+
 def test_nottingham_compares_with_a_5_gram_model(tmp_path):
     for number in range(12):
         tune, piano = pretty_midi.PrettyMIDI(), pretty_midi.Instrument(0)

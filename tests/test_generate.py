@@ -211,6 +211,8 @@ def test_unk_is_never_written_nor_taken(small_text, capsys, failed):
         (2, ['--near', ''], '--near is empty'),
         (2, ['--near', 'cat', '--start', 'the'], '--near lists words and writes nothing'),
         (2, ['--near', 'cat', '--midi', 'out.mid'], '--near lists words and writes nothing'),
+        (2, ['--near', 'cat', '--num', '2'], '--near lists words and writes nothing'),
+        (2, ['--near', 'cat', '--wakati'], '--near lists words and writes nothing'),
     ],
 )
 def test_wrong_use_and_failures(folder, failed, code, argv, message):

@@ -11,8 +11,14 @@ from hypothesis import strategies
 
 from bench import judge
 from bench.ngrams import ORDER, NGrams
+from support.source import CorpusError
 
 IDS = strategies.lists(strategies.integers(0, 3), min_size=1, max_size=40)
+
+
+def test_a_judge_who_knows_every_word_is_refused():
+    with pytest.raises(CorpusError, match='too little for a judge'):
+        judge.Judge([['a', 'b', 'a', 'b']])
 
 
 def test_two_words_by_hand():
