@@ -42,68 +42,55 @@ def one_blas_thread():
         yield
 
 
-class Tasks:
-    """Calls that wait for each other. A free thread takes the first that need not wait any more."""
+def run(tasks, threads=None):
+    """Calls tasks that wait for each other; a free thread takes the first that can begin.
 
-    def __init__(self):
-        self.waiting, self.done, self.changed = {}, {}, threading.Condition()
+    tasks: {key: (function, arguments, keys of those before it)}; keys that are not there do not
+    count. threads: how many at most (int); with one, it is the caller's. Returns {key: result}. An
+    error is raised here, when all that have begun are over; none begins after it.
+    """
+    waiting, unfinished, results = dict(tasks), set(tasks), {}
+    changed = threading.Condition()
 
-    def add(self, key, function, *args, after=()):
-        """function(*args) is to be called after the tasks whose keys are in `after`.
+    def take():
+        with changed:
+            while waiting:
+                for key, (function, args, before) in waiting.items():
+                    if unfinished.isdisjoint(before):
+                        del waiting[key]
+                        return key, function, args
+                changed.wait()
 
-        Keys of tasks that are never added do not count: the first box waits for nothing.
-        """
-        self.waiting[key] = set(after), function, args
-
-    def run(self):
-        """Calls all; returns `done`, {key: result}, less what a task has taken from it.
-
-        An error of a task is raised here, when all that have begun are over; none begins after it.
-        """
-        for before, *_ in self.waiting.values():
-            before.intersection_update(self.waiting)
-        count, executor = pool()
-        helpers = [executor.submit(self.work) for _ in range(min(count, len(self.waiting)) - 1)]
+    def work():
         try:
-            self.work()
-        finally:
-            concurrent.futures.wait(helpers)
-        for helper in helpers:
-            helper.result()
-        return self.done
-
-    def work(self):
-        try:
-            for key, function, args in iter(self.take, None):
+            for key, function, args in iter(take, None):
                 result = function(*args)
-                with self.changed:
-                    self.done[key] = result
-                    self.changed.notify_all()
+                with changed:
+                    results[key] = result
+                    unfinished.remove(key)
+                    changed.notify_all()
         finally:
-            with self.changed:
-                self.waiting.clear()  # it is empty, unless a call has failed
-                self.changed.notify_all()
+            with changed:
+                waiting.clear()  # it is empty, unless a call has failed
+                changed.notify_all()
 
-    def take(self):
-        with self.changed:
-            while self.waiting:
-                for key, (before, *call) in self.waiting.items():
-                    if before <= self.done.keys():
-                        del self.waiting[key]
-                        return key, *call
-                self.changed.wait()
+    count, executor = pool()
+    helpers = [executor.submit(work) for _ in range(min(threads or count, len(tasks)) - 1)]
+    try:
+        work()
+    finally:
+        concurrent.futures.wait(helpers)
+    for helper in helpers:
+        helper.result()
+    return results
 
 
 def parallel(function, *arguments):
     """list(map(function, *arguments)), side by side."""
-    tasks = Tasks()
-    for number, args in enumerate(zip(*arguments)):
-        tasks.add(number, function, *args)
-    return [result for _, result in sorted(tasks.run().items())]
+    results = run({i: (function, args, ()) for i, args in enumerate(zip(*arguments))})
+    return [results[i] for i in range(len(results))]
 
 
-def shares(stop, start=0, least=1):
-    """Slices that make up range(start, stop), one for each thread; fewer if less than `least`."""
-    count = max(1, min(pool()[0], (stop - start) // least))
-    ends = [stop - (stop - start) * i // count for i in range(count, -1, -1)]
-    return [slice(*pair) for pair in zip(ends, ends[1:])]
+def slices(stop, size, start=0):
+    """Slices of `size` that make up range(start, stop); the last one may be smaller."""
+    return [slice(i, min(i + size, stop)) for i in range(start, stop, size)]

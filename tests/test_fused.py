@@ -310,19 +310,18 @@ def test_an_error_in_a_thread_is_raised_when_all_have_finished(use_threads, rais
 
 def test_tasks_after_others(use_threads):
     use_threads(3)
-    order, tasks = [], threads.Tasks()
-    for key in range(1, 31):
-        tasks.add(key, order.append, key, after=[key - 1, key // 2])
-    assert list(tasks.run()) == order == list(range(1, 31))
+    order = []
+    threads.run({i: (order.append, (i,), [i - 1, i // 2]) for i in range(1, 31)})
+    assert order == list(range(1, 31))
 
 
 def test_an_error_ends_those_that_wait_for_it(use_threads):
     use_threads(2)
-    tasks, called = threads.Tasks(), []
-    tasks.add('first', lambda: 1 / 0)
-    tasks.add('second', called.append, 'second', after=['first'])
+    called = []
     with pytest.raises(ZeroDivisionError):
-        tasks.run()
+        threads.run(
+            {'first': (lambda: 1 / 0, (), []), 'second': (called.append, ('second',), ['first'])}
+        )
     assert not called
 
 
