@@ -17,9 +17,10 @@ https://arxiv.org/abs/1604.01946). Time goes to the right:
 
 On the CPU a box is two tasks for threads: its product can begin when the box below is done, its
 steps when the product and the box to the left are done. So one thread works on layer 2 while
-another is a box ahead in layer 1. If there are more threads than layers, the streams are dealt out,
-too. The way back is the same with all arrows reversed; then come the gradients of the weights, a
-large product for each gate.
+another is a box ahead in layer 1. With twice as many threads as layers, or more, the streams are
+dealt out, too. On a GPU all steps are one box, and one thread gives it all the work. The way back
+is the same with all arrows reversed; then come the gradients of the weights, a large product for
+each gate.
 
 A window goes backwards once. One thread at a time may call this module. The number of threads
 decides how sums are rounded.
@@ -44,8 +45,6 @@ LEAST_STREAMS = 16  # of a box; with ten a product takes as long as with twenty:
 LOGITS = 1 << 23  # that are held at a time, 32 MiB
 CACHED = 1 << 17  # numbers that stay in a core's cache while several functions pass over them
 
-new = partial(numpy.empty, dtype='f')
-
 
 def forward(model, x, t, dropout_ratio=0.5, dropout_of='projections'):
     """Reads a window x, whose words are followed by t, and moves the state on.
@@ -66,7 +65,7 @@ def forward(model, x, t, dropout_ratio=0.5, dropout_of='projections'):
     return loss, window.accuracy
 
 
-def dropout_mask(xp, shape, ratio, new=new):
+def dropout_mask(xp, shape, ratio, new):
     """float32 array of `shape`, on xp's device: 0 with probability ratio, else 1 / (1 - ratio).
 
     On the CPU the probability is rounded to a multiple of 1 / 65536; new(shape): an array to fill.
@@ -138,7 +137,7 @@ class Window(chainer.FunctionNode):
         if self.on_cpu:
             self.words, index, self.times = numpy.unique(self.x, False, True, True)
             self.index = index.reshape(T, B)
-        # inputs of the layers and of the output, less what is dropped
+        # inputs of the layers and of the output, after dropout
         self.xs = [E[self.words if self.once else self.x], *(layer.hs[1:] for layer in layers)]
         if self.masks[0] is not None:
             self.xs = [self.xs[0] * self.masks[0], *(new((T, B, n)) for _ in layers)]
@@ -168,7 +167,7 @@ class Window(chainer.FunctionNode):
                 weights.append(('weights', rows.start, words.start))
                 tasks[weights[-1]] = output.weight_gradients, (rows, words), before
         run(tasks, self.threads)
-        loss, self.accuracy = output.sums()
+        loss, self.accuracy = (xp.asarray(a.sum() / B, 'f') for a in (output.losses, output.hits))
         return (loss, *(a[-1].copy() for layer in layers for a in (layer.cs, layer.hs)))
 
     def shares(self, stop, start=0, unit=1):
@@ -206,15 +205,15 @@ class Window(chainer.FunctionNode):
             of_output = [a * (0 if g is None else g) for a in of_output]
         (gh, *of_output), layers = of_output, self.layers
         xp, (T, B, n) = self.output.xp, gh.shape
-        for i, layer in enumerate(layers):
-            layer.start_back(*grads[2 * i : 2 * i + 2])
+        for layer, *state in zip(layers, grads[::2], grads[1::2]):
+            layer.begin_backward(*state)
         gE = xp.zeros_like(self.output.W)
         if self.on_cpu:
             order = numpy.argsort(self.index, axis=None, kind='stable')
             gz_words = numpy.empty((4, len(self.words), n), 'f')
 
         def from_above(k, box):
-            g = gh[box] if k + 1 == len(layers) else layers[k + 1].back(box)
+            g = gh[box] if k + 1 == len(layers) else layers[k + 1].input_gradients(box)
             if self.masks[k + 1] is not None:
                 g *= self.masks[k + 1][box]
             return g
@@ -263,7 +262,8 @@ class Output:
 
     hs: (T, B, n), W: (n_vocab, n), b: (n_vocab,), t: (T, B) int32; a row is a word of a stream, T *
     B in all. grads: the gradients of the loss, the sum over T of the mean over B, for hs, W and b;
-    None without backprop. slices: the rows whose logits are held at a time.
+    None without backprop. losses, hits: (T * B,) float64, nats and 1 where the likeliest word is t,
+    after `rows`. slices: the rows whose logits are held at a time.
     """
 
     def __init__(self, new, hs, W, b, t):
@@ -278,6 +278,7 @@ class Output:
             self.grads = new(hs.shape), *map(self.xp.zeros_like, (W, b))
 
     def logits_of(self, rows):
+        """The memory for the logits of some rows of a slice, (rows, n_vocab)."""
         start = rows.start % len(self.logits)
         return self.logits[start : start + rows.stop - rows.start]
 
@@ -310,11 +311,6 @@ class Output:
             y = self.logits_of(rows)[:, words]
             self.grads[1][words] += y.T @ self.h[rows]
             self.grads[2][words] += self.xp.ones(len(y), 'f') @ y
-
-    def sums(self):
-        """(loss, accuracy): scalars, float32; the sums over T of the means over B."""
-        sums = self.losses.sum(), self.hits.sum()
-        return tuple(self.xp.asarray(total / self.B, 'f') for total in sums)
 
 
 class Adam(chainer.optimizers.Adam):

@@ -14,9 +14,8 @@ class Layer:
     and b_h (4n,): as Chainer's, but first all rows of a, then those of i, f, o. mask: (T, B, 4, n)
     factors of what W_x and b_x make of the inputs, or None. gz: the gates, (4, streams, n) for each
     step and box; after `backward`, which needs the same boxes, (T, B, 4, n) gradients of z, what
-    they are functions of. gz_x: the mask, then gradients of what came from the inputs. gc, gh: (B,
-    n) gradients of the last c and h, to be set before `backward`; each step turns them into those
-    of the c and h before it.
+    they are functions of. gz_x: the mask, then gradients of what came from the inputs. grads: those
+    of c, h, W_x, b_x, W_h, b_h as given to __init__, when all is done.
     """
 
     gates = range(4)  # whose weights' gradients are a task each
@@ -36,6 +35,7 @@ class Layer:
         return z
 
     def from_x(self, steps, streams, projected):
+        """(steps, streams, 4, n): z of a box, two slices, without what h contributes."""
         from_x = projected.reshape(steps.stop - steps.start, -1, *self.gz.shape[2:])
         if self.mask is not None:
             from_x *= self.mask[steps, streams]
@@ -61,12 +61,10 @@ class Layer:
                 self.tanh_cs[t, streams] = tanh_c = numpy.tanh(c)
                 self.hs[t + 1, streams] = o * tanh_c
 
-    def start_back(self, gc, gh):
+    def begin_backward(self, gc, gh):
         """gc, gh: (B, n) gradients of the last c and h, or None for 0."""
-        xp = backend.get_array_module(self.gz)
-        zeros = xp.zeros_like(self.cs[0])
-        self.gc, self.gh = (zeros.copy() if g is None else g.copy() for g in (gc, gh))
-        weights = self.W_x, self.b_x, self.W_h, self.b_h
+        xp, weights = backend.get_array_module(self.gz), (self.W_x, self.b_x, self.W_h, self.b_h)
+        self.gc, self.gh = (xp.zeros_like(self.cs[0]) if g is None else g.copy() for g in (gc, gh))
         self.grads = [self.gc, self.gh, *map(xp.empty_like, weights)]
 
     def backward(self, steps, streams, from_above):
@@ -87,13 +85,13 @@ class Layer:
             if self.mask is not None:
                 self.gz_x[t, streams] *= gz
 
-    def back(self, box):
-        """The gradients of the inputs of a box, after its backward."""
+    def input_gradients(self, box):
+        """The gradients of the inputs of a box, (steps, streams, n), after its `backward`."""
         gz_x, n = self.gz_x[box], self.W_x.shape[1]
         return (gz_x.reshape(-1, 4 * n) @ self.W_x).reshape(*gz_x.shape[:-2], n)
 
     def weight_gradients(self, gates, gz_x, x):
-        """The gradients of the weights of some gates."""
+        """Of some gates (int or slice). gz_x: (rows, units of gates) for x (..., n), the inputs."""
         n = x.shape[-1]
         gz_h = self.gz[:, :, gates].reshape(-1, gz_x.shape[1])
         gW_x, gb_x, gW_h, gb_h = map(gates_of, self.grads[2:])
@@ -112,20 +110,19 @@ class GPULayer(Layer):
 
     def forward(self, steps, streams, projected):
         from_x = self.from_x(steps, streams, projected)
+        _, B, _, n = from_x.shape
         args = 'T c, raw T from_x, int64 n', 'raw T z, T new_c, T tanh_c, T new_h'
-        step, (_, B, _, n) = cuda.elementwise(*args, FORWARD, 'lstm_window_forward'), from_x.shape
+        step = cuda.elementwise(*args, FORWARD, 'lstm_window_forward')
         for t, z in enumerate(self.gz.reshape(-1, B, 4 * n)):
             cuda.cupy.dot(self.hs[t], self.W_h.T, out=z)
             after = z, self.cs[t + 1], self.tanh_cs[t], self.hs[t + 1]
             step(self.cs[t], from_x[t], n, *after)
 
     def backward(self, steps, streams, from_above):
-        args = 'T c, T tanh_c, T from_above, T gh, int64 n', 'T gc, raw T gates'
-        step, (T, B, n) = (
-            cuda.elementwise(*args, BACKWARD, 'lstm_window_backward'),
-            from_above.shape,
-        )
+        T, B, n = from_above.shape
         gates = self.gz.reshape(T, B, 4 * n)
+        args = 'T c, T tanh_c, T from_above, T gh, int64 n', 'T gc, raw T gates'
+        step = cuda.elementwise(*args, BACKWARD, 'lstm_window_backward')
         for t in reversed(range(T)):
             step(self.cs[t], self.tanh_cs[t], from_above[t], self.gh, n, self.gc, gates[t])
             cuda.cupy.dot(gates[t], self.W_h, out=self.gh)
