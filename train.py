@@ -149,7 +149,7 @@ def training_options(network, training, start):
     training('--batchsize', 'streams: more are faster, fewer learn more', COUNT, 'B', ['-b'])
     training('--bproplen', 'window: words of truncated BPTT; 50 for characters', COUNT, 'T', ['-l'])
     training('--dropout', 'share left out; less validates better', number(float, 0, 0.99), 'P')
-    training('--dropout-of', 'of what; inputs validate better', choices=('projections', 'inputs'))
+    training('--dropout-of', 'of these; inputs validate better', choices=('projections', 'inputs'))
     training('--gradclip', 'gradient clipping: largest norm; 0: none', SIZE, 'N', ['-c'])
     training('--optimizer', 'how gradients become updates of the weights', choices=OPTIMIZERS)
     training('--lr', 'learning rate (default: 0.002; of sgd 1)', SIZE, 'A')
