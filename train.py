@@ -274,7 +274,7 @@ def setup_optimizer(model, args, updates):
         raise terminal.WrongUse('--weight-decay times --lr is 1 or more: no weight would be left')
     optimizer = kind(args.lr).setup(model)
     if args.gradclip:
-        optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(args.gradclip))
+        optimizer.add_hook(fused.GradientClipping(args.gradclip))
     if args.schedule == 'linear':  # optimizer.t: the updates before this one
         optimizer.add_hook(
             lambda o: setattr(o, learning_rate, args.lr * (1 - o.t / updates)), 'linear'

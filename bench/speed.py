@@ -42,6 +42,7 @@ AVX2 = {
     'ONEDNN_MAX_CPU_ISA': 'AVX2',
 }
 OWN_MIDI = str(ROOT / 'data')
+THREADS = {0: 'all', 'gpu': 'GPU'}  # numbers stand for themselves
 PARTS = ['training', 'generation', 'memory', 'midi']
 NAMES = {'this': 'window', 'torch': 'PyTorch', 'steps': 'step loop', 'mido': 'mido'}
 
@@ -65,7 +66,7 @@ def trainers(shape, gpu, who):
         model.device.use()
         model.initialize_state(batchsize)
         optimizer = fused.Adam().setup(model)
-        optimizer.add_hook(chainer.optimizer_hooks.GradientClipping(5))
+        optimizer.add_hook(fused.GradientClipping(5))
 
         def train_window():
             x, t = model.device.send(window())
@@ -111,8 +112,6 @@ def trainers(shape, gpu, who):
     if 'this' in who or 'steps' in who:
         from support import modern_chainer  # noqa: F401  prepares chainer's import
 
-        import chainer
-
         from support import fused
         import train
         from rnn import RNN
@@ -156,9 +155,12 @@ def in_turn(functions, rounds):
     return times
 
 
-def training(shape, args):
-    """{name: [seconds of each window]}: this project, PyTorch and the article's step loop."""
-    return in_turn(trainers(SHAPES[shape], args.gpu, ('this', 'torch', 'steps')), args.rounds)
+def training(args):
+    """{shape: {name: [seconds of each window]}}: this project, PyTorch and the article's loop."""
+    return {
+        name: in_turn(trainers(shape, args.gpu, ('this', 'torch', 'steps')), args.rounds)
+        for name, shape in SHAPES.items()
+    }
 
 
 def generation(args, n_vocab=7000, n_units=256, length=100):
@@ -289,10 +291,9 @@ def run(args):
     gpu, args.gpu = args.gpu, -1
     result = {
         'date': datetime.date.today().isoformat(),
-        'command': 'make bench'
-        + (f' ISA={args.isa}' if args.isa else '')
-        + (f' GPU={gpu}' if gpu >= 0 else '')
-        + ('' if args.midi == OWN_MIDI else ' MIDI=FOLDER'),
+        'command': ' '.join(['python', 'bench/speed.py', *sys.argv[1:]])
+        .replace(args.midi, 'FOLDER')
+        .replace(f' --out {args.out}', ''),
         'machine': f'{cpu()}, {os.cpu_count()} cores',
         'without': removed,
         'versions': in_process(0, args, 'versions'),
@@ -300,34 +301,29 @@ def run(args):
     }
     print(*(f'{name} {version}' for name, version in result['versions'].items()), sep=', ')
 
-    def measure(what, threads, *call):
-        values = {}
-        for one in call:
-            print(
-                what,
-                {0: 'all threads', 1: '1 thread', 'gpu': 'GPU'}[threads],
-                *one,
-                file=sys.stderr,
-            )
-            values.update(in_process(0 if threads == 'gpu' else threads, args, *one))
+    def measure(threads, *call):
+        print(*call, f'{THREADS.get(threads, threads)} threads', file=sys.stderr)
+        return in_process(0 if threads == 'gpu' else threads, args, *call)
+
+    def add(what, threads, values):
         result['rows'].append({'what': what, 'threads': threads, **values})
 
     def measure_training(threads):
-        for shape in SHAPES:
-            measure(f'training, {shape}', threads, ('training', shape))
+        for shape, values in measure(threads, 'training').items():
+            add(f'training, {shape}', threads, values)
 
     if 'training' in args.only:
-        measure_training(1)
-        measure_training(0)
+        for threads in args.threads:
+            measure_training(threads)
     if 'generation' in args.only:
-        measure('generation', 1, ('generation',))
+        add('generation', 1, measure(1, 'generation'))
     if 'memory' in args.only:
         for shape in SHAPES:
-            measure(f'memory, {shape}', 0, *(('memory', shape, who) for who in ('this', 'torch')))
+            this, torch = (measure(0, 'memory', shape, who) for who in ('this', 'torch'))
+            add(f'memory, {shape}', 0, this | torch)
     if 'midi' in args.only:
-        print('MIDI', file=sys.stderr)
-        for kind, values in in_process(0, args, 'midi').items():
-            result['rows'].append({'what': f'MIDI, {kind}', 'threads': 0, **values})
+        for kind, values in measure(0, 'midi').items():
+            add(f'MIDI, {kind}', 0, values)
     if gpu >= 0:
         args.gpu = gpu
         measure_training('gpu')
@@ -352,7 +348,7 @@ def table(result):
         '| --- | --- | --- | --- | --- |',
     ]
     for row in result['rows']:
-        threads = {0: 'all', 1: '1', 'gpu': 'GPU'}[row['threads']]
+        threads = THREADS.get(row['threads'], row['threads'])
         ours = row['this']
         for peer in [name for name in NAMES if name in row and name != 'this']:
             theirs = row[peer]
@@ -372,6 +368,7 @@ def main():
     parser = argparse.ArgumentParser(description='Speed and memory against PyTorch and mido.')
     parser.add_argument('--gpu', type=int, default=-1)
     parser.add_argument('--isa', choices=['avx2'], help='instructions to keep to')
+    parser.add_argument('--threads', type=int, nargs='*', default=[1, 0], help='0: all')
     parser.add_argument('--midi', default=OWN_MIDI, help='folder of .mid files')
     parser.add_argument('--only', nargs='+', choices=PARTS, default=PARTS)
     parser.add_argument('--rounds', type=int, default=15)
@@ -385,7 +382,7 @@ def main():
         call = {
             'versions': versions,
             'memory': memory,
-            'training': lambda *which: training(*which, args),
+            'training': lambda: training(args),
             'generation': lambda: generation(args),
             'midi': lambda: midi(args),
         }[name]

@@ -17,10 +17,9 @@ https://arxiv.org/abs/1604.01946). Time goes to the right:
 
 On the CPU a box is two tasks for threads: its product can begin when the box below is done, its
 steps when the product and the box to the left are done. So one thread works on layer 2 while
-another is a box ahead in layer 1. With twice as many threads as layers, or more, the streams are
-dealt out, too. On a GPU all steps are one box, and one thread gives it all the work. The way back
-is the same with all arrows reversed; then come the gradients of the weights, a large product for
-each gate.
+another is a box ahead in layer 1. On a GPU all steps are one box, and one thread gives it all the
+work. The way back is the same with all arrows reversed; then come the gradients of the weights, a
+large product for each gate.
 
 A window goes backwards once. One thread at a time may call this module. The number of threads
 decides how sums are rounded.
@@ -35,14 +34,15 @@ from support import modern_chainer  # noqa: F401  prepares chainer's import
 import chainer
 import numpy
 from chainer import backend
+from chainer.backends import cuda
 from chainer.optimizers import adam
 
-from support.fused_layer import GPULayer, Layer
-from support.threads import one_blas_thread, parallel, pool, run, slices
+from support.fused_gpu import GPULayer, softmax
+from support.fused_layer import Layer
+from support.threads import few_blas_threads, parallel, pool, run, slices
 
 STEPS = 5  # of a box; with more its product is faster, with fewer the next layer begins earlier
-LEAST_STREAMS = 16  # of a box; with ten a product takes as long as with twenty: it reads all of W
-LOGITS = 1 << 23  # that are held at a time, 32 MiB
+LOGITS = 1 << 23  # that are held at a time, 32 MiB; on a GPU eight times as many
 CACHED = 1 << 17  # numbers that stay in a core's cache while several functions pass over them
 
 
@@ -119,7 +119,7 @@ class Window(chainer.FunctionNode):
         self.arrays.append(array)
         return array.reshape(shape)
 
-    @one_blas_thread()
+    @few_blas_threads()
     def forward(self, inputs):
         E, *others, W, b = inputs
         xp, (T, B), n = backend.get_array_module(E), self.x.shape, E.shape[1]
@@ -146,22 +146,23 @@ class Window(chainer.FunctionNode):
             of_words = numpy.concatenate(parallel(layers[0].project, parts))
         self.output = output = Output(new, self.xs[-1], W, b, self.t)
 
-        def from_below(k, box):
+        def from_below(k, steps):
             if self.once and k == 0:
-                return of_words[self.index[box]]
-            return layers[k].project(self.xs[k][box])
+                return of_words[self.index[steps]]
+            return layers[k].project(self.xs[k][steps])
 
-        def through(k, box, projected):
-            layers[k].forward(*box, projected)
+        def through(k, steps, projected):
+            layers[k].forward(steps, projected)
             if self.masks[k + 1] is not None:
-                xp.multiply(layers[k].hs[1:][box], self.masks[k + 1][box], out=self.xs[k + 1][box])
+                hs, mask = layers[k].hs[1:][steps], self.masks[k + 1][steps]
+                xp.multiply(hs, mask, out=self.xs[k + 1][steps])
 
         tasks, weights = self.boxes(from_below, through, 1), []
         for rows in output.slices:  # each in the memory of the one before
             before, parts = weights, self.shares(rows.stop, rows.start, B)
             for part in parts:
-                boxes = [(top, (part.stop - 1) // B // self.steps, s) for s in range(B)]
-                tasks['rows', part.start] = output.rows, (part,), before + boxes
+                box = top, (part.stop - 1) // B // self.steps
+                tasks['rows', part.start] = output.rows, (part,), [*before, box]
             before, weights = [('rows', part.start) for part in parts], []
             for words in self.shares(len(E)):
                 weights.append(('weights', rows.start, words.start))
@@ -175,29 +176,27 @@ class Window(chainer.FunctionNode):
         return slices(stop, unit * -(-(stop - start) // (unit * self.threads)), start)
 
     def boxes(self, from_neighbour, through, way):
-        """Tasks of all boxes (layer, number in time, number of its streams), and of their products.
+        """Tasks of all boxes (number of the layer, number in time), and of their products.
 
-        First from_neighbour(k, box) gives what comes from the layer next to it, then follows
-        through(k, box, of that); k is the number of the layer and box two slices, steps and
-        streams. way: 1, or -1 for the way back.
+        First from_neighbour(k, steps) gives what comes from the layer next to it, then follows
+        through(k, steps, of that); k is the number of the layer, steps a slice. way: 1, or -1 for
+        the way back.
         """
-        (T, B), tasks, products = self.x.shape, {}, {}
-        share = max(1, min(self.threads // len(self.layers), B // LEAST_STREAMS))
-        steps, streams = slices(T, self.steps), slices(B, -(-B // share))
-        numbers = itertools.product(*map(range, (len(steps), len(self.layers), len(streams))))
+        tasks, products, steps = {}, {}, slices(len(self.x), self.steps)
 
-        def product(k, j, s):
-            products[k, j, s] = from_neighbour(k, (steps[j], streams[s]))
+        def product(k, j):
+            products[k, j] = from_neighbour(k, steps[j])
 
-        def work(k, j, s):
-            through(k, (steps[j], streams[s]), products.pop((k, j, s)))
+        def work(k, j):
+            through(k, steps[j], products.pop((k, j)))
 
-        for j, k, s in list(numbers)[::way]:
-            tasks['product', k, j, s] = product, (k, j, s), [(k - way, j, s)]
-            tasks[k, j, s] = work, (k, j, s), [('product', k, j, s), (k, j - way, s)]
+        boxes = list(itertools.product(range(len(steps)), range(len(self.layers))))
+        for j, k in boxes[::way]:
+            tasks['product', k, j] = product, (k, j), [(k - way, j)]
+            tasks[k, j] = work, (k, j), [('product', k, j), (k, j - way)]
         return tasks
 
-    @one_blas_thread()
+    @few_blas_threads()
     def backward(self, indexes, grad_outputs):
         g, *grads = (None if g is None else g.array for g in grad_outputs)
         of_output, self.output.grads = self.output.grads, None  # once: gates are overwritten
@@ -212,10 +211,10 @@ class Window(chainer.FunctionNode):
             order = numpy.argsort(self.index, axis=None, kind='stable')
             gz_words = numpy.empty((4, len(self.words), n), 'f')
 
-        def from_above(k, box):
-            g = gh[box] if k + 1 == len(layers) else layers[k + 1].input_gradients(box)
+        def from_above(k, steps):
+            g = gh[steps] if k + 1 == len(layers) else layers[k + 1].input_gradients(steps)
             if self.masks[k + 1] is not None:
-                g *= self.masks[k + 1][box]
+                g *= self.masks[k + 1][steps]
             return g
 
         def weight_gradients(k, gates):
@@ -227,10 +226,9 @@ class Window(chainer.FunctionNode):
         def embedding(words):
             gE[self.words[words]] = sum(gz_words[:, words] @ layers[0].W_x.reshape(4, n, n))
 
-        tasks = self.boxes(from_above, lambda k, box, g: layers[k].backward(*box, g), -1)
+        tasks = self.boxes(from_above, lambda k, steps, g: layers[k].backward(steps, g), -1)
         for k, gates in itertools.product(reversed(range(len(layers))), layers[0].gates):
-            boxes = [(k, 0, s) for s in range(B)]
-            tasks['weights', k, str(gates)] = weight_gradients, (k, gates), boxes
+            tasks['weights', k, str(gates)] = weight_gradients, (k, gates), [(k, 0)]
         run(tasks, self.threads)
         if self.once:
             parallel(embedding, self.shares(len(self.words)))
@@ -270,7 +268,8 @@ class Output:
         self.xp, self.W, self.b = backend.get_array_module(W), W, b
         T, self.B, n = hs.shape
         self.h, self.t = hs.reshape(-1, n), t.reshape(-1)
-        size = self.B * -(-T // -(-T // max(1, LOGITS // (self.B * len(W)))))
+        steps = max(1, LOGITS * (1 if self.xp is numpy else 8) // (self.B * len(W)))
+        size = self.B * -(-T // -(-T // steps))
         self.slices, self.logits = slices(len(self.h), size), new((size, len(W)))
         self.losses, self.hits = self.xp.zeros((2, len(self.h)), 'd')
         self.grads = None
@@ -286,24 +285,30 @@ class Output:
         """Loss, hits and the gradient of h for some rows (slice)."""
         xp, y = self.xp, self.logits_of(rows)
         xp.matmul(self.h[rows], self.W.T, out=y)
-        ones = xp.ones(len(self.W), 'f')
-        size = max(1, CACHED // len(self.W)) if xp is numpy else len(y)
-        for part in slices(rows.stop, size, rows.start):
+        if xp is numpy:
+            self.softmax(rows)
+        else:
+            softmax(y, self.b, self.t[rows], self.B, self.losses[rows], self.hits[rows])
+        if self.grads:
+            xp.matmul(y, self.W, out=self.grads[0].reshape(self.h.shape)[rows])
+
+    def softmax(self, rows):
+        """On the CPU, in pieces that fit into the cache."""
+        ones = numpy.ones(len(self.W), 'f')
+        for part in slices(rows.stop, max(1, CACHED // len(self.W)), rows.start):
             z, t = self.logits_of(part), self.t[part]
-            numbers = xp.arange(len(z))
+            numbers = numpy.arange(len(z))
             z += self.b
             best = z.argmax(axis=1)
             self.hits[part] = best == t
             z -= z[numbers, best, None]
             of_t = z[numbers, t]
-            xp.exp(z, out=z)
+            numpy.exp(z, out=z)
             total = z @ ones  # in less time than z.sum(axis=1)
-            self.losses[part] = xp.log(total) - of_t
+            self.losses[part] = numpy.log(total) - of_t
             if self.grads:  # softmax minus one-hot, of a mean over B
                 z *= (1 / (total * self.B))[:, None]
                 z[numbers, t] -= 1 / self.B
-        if self.grads:
-            xp.matmul(y, self.W, out=self.grads[0].reshape(self.h.shape)[rows])
 
     def weight_gradients(self, rows, words):
         """Adds what some rows give to the gradients of W and b for some words; both are slices."""
@@ -313,6 +318,25 @@ class Output:
             self.grads[2][words] += self.xp.ones(len(y), 'f') @ y
 
 
+class GradientClipping(chainer.optimizer_hooks.GradientClipping):
+    """chainer.optimizer_hooks.GradientClipping, with far fewer calls on a GPU."""
+
+    def __call__(self, optimizer):
+        grads = [param.grad for param in optimizer.target.params(False)]
+        xp = backend.get_array_module(*grads)
+        if xp is numpy:
+            return super().__call__(optimizer)
+        norm = xp.sqrt(sum(square_sum(grad) for grad in grads))
+        rate = (self.threshold / norm).clip(None, 1)  # without waiting for the norm
+        for grad in grads:
+            grad *= rate
+
+
+def square_sum(array):
+    """A scalar on a GPU; array.dot(array) is a matrix product there, of one row and column."""
+    return cuda.reduce('T x', 'T y', 'x * x', 'a + b', 'y = a', '0', 'square_sum')(array)
+
+
 class Adam(chainer.optimizers.Adam):
     """chainer.optimizers.Adam, on the CPU in threads and in pieces that stay in the cache.
 
@@ -320,7 +344,7 @@ class Adam(chainer.optimizers.Adam):
     """
 
     # GradientClipping would wake BLAS's threads, which then spin for a while in the way of ours
-    update = one_blas_thread()(chainer.optimizers.Adam.update)
+    update = few_blas_threads()(chainer.optimizers.Adam.update)
 
     def create_update_rule(self):
         return AdamRule(self.hyperparam)

@@ -1,7 +1,9 @@
 """Work for several threads; NumPy lets go of the interpreter while it computes.
 
-Each thread computes its own matrix products: BLAS's threads spin while they wait, in the way of
-others, and two products side by side are faster than one on two cores.
+At each call of NumPy a thread asks for the interpreter, so more than four take longer than four.
+BLAS's threads do not ask, but they spin while they wait: with one for each core, other work on the
+machine makes a window take twenty times as long. So they get half of eight cores or more, and none
+of fewer.
 """
 
 import concurrent.futures
@@ -20,11 +22,17 @@ def blas():
 
 
 @functools.cache
-def pool():
-    """(number of threads, their executor): as many as BLAS would take."""
+def shares():
+    """(number of threads, of BLAS's in each product): of as many cores as BLAS would take."""
     counts = [library.num_threads for library in blas().lib_controllers] or [os.cpu_count()]
-    count = max(count or 1 for count in counts)
-    return count, concurrent.futures.ThreadPoolExecutor(count)
+    cores = max(count or 1 for count in counts)
+    return (2, cores // 2) if cores >= 8 else (min(cores, 4), 1)
+
+
+@functools.cache
+def pool():
+    """(number of threads, their executor)."""
+    return shares()[0], concurrent.futures.ThreadPoolExecutor(shares()[0])
 
 
 def share_cores(processes):
@@ -35,10 +43,9 @@ def share_cores(processes):
 
 
 @contextlib.contextmanager
-def one_blas_thread():
-    """Inside, or in a function it decorates, the thread that asks for a product computes it."""
-    pool()  # before: it asks how many threads there would be
-    with blas().limit(limits=1, user_api='blas'):
+def few_blas_threads():
+    """Inside, or in a function it decorates, each matrix product takes what `shares` gives it."""
+    with blas().limit(limits=shares()[1], user_api='blas'):
         yield
 
 

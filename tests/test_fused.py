@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import functools
+import math
 import tracemalloc
 
 import numpy
@@ -40,8 +41,10 @@ def with_masks(monkeypatch, random, device, n_layers, length, batchsize, n_units
     masks = 2 * random.randint(2, size=(places, length, batchsize, width)).astype('f')
     steps = [device.send(mask) for step in zip(*masks) for mask in step]
     monkeypatch.setattr(rnn.F, 'dropout', lambda x, ratio: x * steps.pop(0))
-    if of == 'projections':  # a unit's gates stand together, in the window each gate's units
-        masks = masks.reshape(places, length, batchsize, n_units, 4).swapaxes(3, 4).copy()
+    if of == 'projections':  # a unit's gates stand together; in a CPU's window each gate's units
+        if device.xp is numpy:
+            masks = masks.reshape(*masks.shape[:3], n_units, 4).swapaxes(3, 4).copy()
+        masks = masks.reshape(*masks.shape[:3], 4, n_units)
     whole = device.send(masks)
 
     def dropout_mask(xp, shape, ratio, new):
@@ -211,28 +214,49 @@ def test_slices_change_nothing(monkeypatch, use_threads, n_threads):
     """Slices of the logits that follow each other in the same memory, also while others wait."""
     expected = gradients()
     use_threads(n_threads)
-    for name, value in (
-        ('LOGITS', 70 * 100),
-        ('STEPS', 2),
-        ('LEAST_STREAMS', 3),
-        ('CACHED', 70 * 7),
-    ):
+    for name, value in (('LOGITS', 70 * 100), ('STEPS', 2), ('CACHED', 70 * 7)):
         monkeypatch.setattr(fused, name, value)
     for again in [gradients() for _ in range(4)]:
         for name, value in again.items():
             numpy.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_a_part_of_the_vocabulary_that_is_all_but_impossible():
+def test_a_part_of_the_vocabulary_that_is_all_but_impossible(device):
     """Some words are e^1000 times as likely as the others; both occur."""
-    one, two = pair(12, 6, 4)
+    device.use()
+    one, two = pair(12, 6, 4, device)
     for model in (one, two):
         model.l3.b.array[:6] = 1000
-    x, t = numpy.random.RandomState(1).randint(12, size=(2, 3, 4)).astype('i')
+    x, t = device.send(numpy.random.RandomState(1).randint(12, size=(2, 3, 4)).astype('i'))
     for model, forward in ((one, train.stepwise), (two, fused.forward)):
         model.cleargrads()
         forward(model, x, t, 0)[0].backward()
     assert_same(one, two)
+
+
+def test_of_words_that_are_equally_likely_the_first_is_taken(device):
+    device.use()
+    _, model = pair(700, 6, 4, device)
+    model.l3.W.array[...] = model.l3.b.array[...] = 0
+    model.l3.b.array[[300, 600]] = 1
+    x = device.send(numpy.zeros((2, 4), 'i'))
+    for word, expected in ((300, 2), (600, 0)):  # the sum over two steps
+        assert float(fused.forward(model, x, x + word, 0)[1]) == expected
+
+
+def test_gradients_are_clipped_to_the_norm_of_all(device):
+    device.use()
+    model, _ = pair(40, 16, 20, device)
+    optimizer = chainer.optimizers.SGD().setup(model)
+    random = numpy.random.RandomState(1)
+    grads = [random.normal(0, 1, param.shape).astype('f') for param in model.params()]
+    norm = math.sqrt(sum((grad.astype('d') ** 2).sum() for grad in grads))
+    for factor in (2, 1 / 3):
+        for param, grad in zip(model.params(), grads):
+            param.grad = device.send(grad.copy())
+        fused.GradientClipping(norm * factor)(optimizer)
+        for param, grad in zip(model.params(), grads):
+            numpy.testing.assert_allclose(here(param.grad), grad * min(1, factor), rtol=1e-5)
 
 
 def peak_of(function):
