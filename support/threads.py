@@ -1,9 +1,9 @@
 """Work for several threads; NumPy lets go of the interpreter while it computes.
 
 At each call of NumPy a thread asks for the interpreter, so more than four take longer than four.
-BLAS's threads do not ask, but they spin while they wait: with one for each core, other work on the
-machine makes a window take twenty times as long. So they get half of eight cores or more, and none
-of fewer.
+BLAS's threads do not ask, but they spin while they wait: where there are more of them than free
+cores, a window takes twenty times as long. So only of twelve cores or more they get some, and two
+trainings at a time still have a core for each thread.
 """
 
 import concurrent.futures
@@ -26,7 +26,7 @@ def shares():
     """(number of threads, of BLAS's in each product): of as many cores as BLAS would take."""
     counts = [library.num_threads for library in blas().lib_controllers] or [os.cpu_count()]
     cores = max(count or 1 for count in counts)
-    return (2, cores // 2) if cores >= 8 else (min(cores, 4), 1)
+    return (2, cores // 2 - 2) if cores >= 12 else (min(cores, 4), 1)
 
 
 @functools.cache
