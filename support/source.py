@@ -154,13 +154,17 @@ def files_in(folder, endings):
 
     Both are sorted lists of pathlib.Path, without what is hidden (.ipynb_checkpoints, macOS's
     ._a.txt and __MACOSX). Others are also links to folders, which may lead in a circle, links to
-    nothing, and folders that cannot be read. CorpusError if there are no paths.
+    nothing, and folders that cannot be read. CorpusError if there are no paths, or the folder itself
+    cannot be read.
     """
     folder, found, unreadable = pathlib.Path(folder), [], []
     for path, folders, names in os.walk(folder, onerror=unreadable.append):
         links = [name for name in folders if os.path.islink(os.path.join(path, name))]
         found += [os.path.join(path, name) for name in names + links]
-    found += [error.filename for error in unreadable]
+    for error in unreadable:
+        if error.filename == str(folder):
+            raise CorpusError(f'{folder}: {error.strerror}')
+        found.append(error.filename)
     found = sorted(map(pathlib.Path, found))
     found = [path for path in found if not _is_hidden(path.relative_to(folder).parts)]
     paths = [path for path in found if path.name.lower().endswith(endings) and path.is_file()]

@@ -140,6 +140,12 @@ def test_links_of_a_folder_are_read_or_named(folder):
     ]
 
 
+def test_a_folder_that_cannot_be_read_says_why(folder):
+    """As where its owner has forbidden it, which does not hold for root."""
+    with pytest.raises(CorpusError, match='^library: No such file or directory$'):
+        files_in('library', ('.txt',))
+
+
 def test_a_file_may_have_any_ending(folder):
     (folder / 'no.md').write_bytes(b'a\0')
     assert list(documents('no.md', ('.txt',))) == [('no.md', b'a\0')]
