@@ -154,8 +154,8 @@ def files_in(folder, endings):
 
     Both are sorted lists of pathlib.Path, without what is hidden (.ipynb_checkpoints, macOS's
     ._a.txt and __MACOSX). Others are also links to folders, which may lead in a circle, links to
-    nothing, and folders that cannot be read. CorpusError if there are no paths, or the folder itself
-    cannot be read.
+    nothing, and folders that cannot be read. CorpusError if there are no paths, or if the folder
+    itself cannot be read.
     """
     folder, found, unreadable = pathlib.Path(folder), [], []
     for path, folders, names in os.walk(folder, onerror=unreadable.append):
