@@ -2,7 +2,8 @@
 
     make bench                       # into .venv, with PyTorch and mido
     make bench GPU=0                 # training on a GPU, too
-    python bench/speed.py [--isa avx2] [--gpu 0] [--midi FOLDER] [--rounds 15] [--out FILE.json]
+    python bench/speed.py [--isa avx2] [--gpu 0] [--threads 1 0] [--midi FOLDER] [--rounds 15]
+        [--out FILE.json]
     python bench/speed.py --table FILE.json
 
 --isa avx2 lets a newer processor compute as one without AVX-512 does; the kernels that NumPy's
@@ -292,7 +293,7 @@ def run(args):
     result = {
         'date': datetime.date.today().isoformat(),
         'command': ' '.join(['python', 'bench/speed.py', *sys.argv[1:]])
-        .replace(args.midi, 'FOLDER')
+        .replace(f'--midi {args.midi}', '--midi FOLDER')
         .replace(f' --out {args.out}', ''),
         'machine': f'{cpu()}, {os.cpu_count()} cores',
         'without': removed,
@@ -302,7 +303,7 @@ def run(args):
     print(*(f'{name} {version}' for name, version in result['versions'].items()), sep=', ')
 
     def measure(threads, *call):
-        print(*call, f'{THREADS.get(threads, threads)} threads', file=sys.stderr)
+        print(*call, 'threads:', THREADS.get(threads, threads), file=sys.stderr)
         return in_process(0 if threads == 'gpu' else threads, args, *call)
 
     def add(what, threads, values):

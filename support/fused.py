@@ -13,13 +13,13 @@ https://arxiv.org/abs/1604.01946). Time goes to the right:
                  ▲              ▲              ▲          then step by step + l2_h(h), tanh
     layer 1  [ steps 0-4 ]─►[ steps 5-9 ]─►[ 10-14 ]─►
                  ▲              ▲              ▲
-    words     what l1_x makes of each different word, computed once, unless dropout takes inputs
+    words     what l1_x makes of them; the CPU computes it once for each word, if it can
 
 On the CPU a box is two tasks for threads: its product can begin when the box below is done, its
 steps when the product and the box to the left are done. So one thread works on layer 2 while
 another is a box ahead in layer 1. On a GPU all steps are one box, and one thread gives it all the
 work. The way back is the same with all arrows reversed; then come the gradients of the weights, a
-large product for each gate.
+large product for each gate, on a GPU for all four.
 
 A window goes backwards once. One thread at a time may call this module. The number of threads
 decides how sums are rounded.
@@ -52,7 +52,7 @@ def forward(model, x, t, dropout_ratio=0.5, dropout_of='projections'):
     model: rnn.RNN of LSTMs; x, t: (T, B) int32, 0 to n_vocab - 1, on its device; dropout: as
     model.forward takes it. Returns (loss, accuracy): the sums over the T steps of what that gives
     for one, a scalar Variable (nats) and a scalar, float32. IndexError on the CPU if a word is
-    n_vocab or more.
+    n_vocab or more; a GPU does not check.
     """
     if model.state is None:
         model.initialize_state(x.shape[1])
@@ -267,7 +267,7 @@ class Output:
     def __init__(self, new, hs, W, b, t):
         self.xp, self.W, self.b = backend.get_array_module(W), W, b
         T, self.B, n = hs.shape
-        self.h, self.t = hs.reshape(-1, n), t.reshape(-1)
+        self.h, self.t = hs.reshape(-1, n), self.xp.ascontiguousarray(t, 'i').reshape(-1)
         steps = max(1, LOGITS * (1 if self.xp is numpy else 8) // (self.B * len(W)))
         size = self.B * -(-T // -(-T // steps))
         self.slices, self.logits = slices(len(self.h), size), new((size, len(W)))

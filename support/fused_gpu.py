@@ -11,7 +11,7 @@ from support.fused_layer import Layer
 
 
 class GPULayer(Layer):
-    """The same on a GPU: all steps at once in one kernel, for to launch it takes as long as a step.
+    """The same on a GPU: all steps in one kernel if it can, as a launch takes as long as a step.
 
     Weights and gates are in Chainer's order: gz and the mask are (T, B, n, 4).
     """
@@ -64,7 +64,7 @@ def launch(name, T, n, B, *arrays):
 
 @functools.cache
 def at_a_time(name, device):
-    """How many blocks of a kernel a GPU (its number) runs at the same time; 0 if it cannot tell."""
+    """How many blocks of a kernel a GPU (its number) runs at the same time; 0: they cannot wait."""
     attributes = cuda.Device(device).attributes
     if not attributes['CooperativeLaunch']:
         return 0
@@ -82,14 +82,14 @@ def kernel(name, together):
 
 
 WARPS = 16  # of a block
-# forward and backward take steps begin to end - 1, on their way, of T. A block is for 32 pairs of a
-# unit and four streams, or a multiple; a thread adds up for a pair, over each WARPS-th k. Arrays:
-# the layer's, but W (k, unit, gate); h_T and gz_T, the last step's and this one's, are read by all
-# blocks and have the streams of a unit side by side.
+# forward and backward do steps begin to end - 1 of T, counted on their way. A block works on 32
+# pairs of a unit and four streams at a time; each of its warps adds up every WARPS-th k. W is (k,
+# unit, gate). h_T (unit, stream) and gz_T (unit, stream % 4, stream / 4, gate) hold the last step's
+# and this one's; all blocks read them.
 KERNELS = r"""
 struct __align__(16) Four { float of[4]; };
 
-// Until all blocks have done so many steps.
+// Waits until all blocks have done so many steps.
 __device__ void wait_for_all(unsigned* arrived, unsigned steps) {
     __syncthreads();
     if (threadIdx.x == 0 && threadIdx.y == 0) {
@@ -101,7 +101,7 @@ __device__ void wait_for_all(unsigned* arrived, unsigned steps) {
     __syncthreads();
 }
 
-extern "C" __global__ void forward(
+extern "C" __global__ void __launch_bounds__(32 * WARPS) forward(
         int begin, int end, int T, int n, int B, const Four* __restrict__ W,
         const Four* __restrict__ from_x, Four* h_T, Four* gates, float* c, float* tanh_c, float* h,
         unsigned* arrived) {
@@ -150,7 +150,7 @@ extern "C" __global__ void forward(
     }
 }
 
-extern "C" __global__ void backward(
+extern "C" __global__ void __launch_bounds__(32 * WARPS) backward(
         int begin, int end, int T, int n, int B, const Four* __restrict__ W,
         const float* __restrict__ from_above, Four* gz_T, const float* c, const float* tanh_c,
         float* gc, Four* gates, unsigned* arrived) {
@@ -201,7 +201,7 @@ extern "C" __global__ void backward(
 }
 
 // A block is for a row.
-extern "C" __global__ void softmax(
+extern "C" __global__ void __launch_bounds__(32 * WARPS) softmax(
         int n_vocab, float scale, const float* b, const int* t, float* logits, double* losses,
         double* hits) {
     const int threads = 32 * WARPS, thread = threadIdx.y * 32 + threadIdx.x, of_t = t[blockIdx.x];

@@ -2,8 +2,8 @@
 
 At each call of NumPy a thread asks for the interpreter, so more than four take longer than four.
 BLAS's threads do not ask, but they spin while they wait: where there are more of them than free
-cores, a window takes twenty times as long. So only of twelve cores or more they get some, and two
-trainings at a time still have a core for each thread.
+cores, a window takes twenty times as long. So they get some only where there are twelve cores or
+more, and two trainings at a time still have a core for each thread.
 """
 
 import concurrent.futures

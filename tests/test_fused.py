@@ -13,7 +13,7 @@ from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 
-from support import fused, threads
+from support import fused, fused_gpu, threads
 import rnn
 import train
 from rnn import RNN
@@ -110,6 +110,23 @@ def test_a_window_is_its_steps(
             accum_loss.unchain_backward()
         assert_same(stepping, whole)
         assert all(variable.creator is None for variable in whole.state.values())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('blocks', [0, 1, 3])
+def test_a_gpu_of_any_size_computes_the_same(monkeypatch, blocks):
+    """Steps one by one, in one block for all that waits for nobody, in few that wait."""
+    device = chainer.get_device('@cupy:0')
+    device.use()
+    if blocks and not device.device.attributes['CooperativeLaunch']:
+        pytest.skip('blocks cannot wait for each other here')
+    stepping, whole = pair(31, 96, 33, device)
+    x, t = device.send(numpy.random.RandomState(0).randint(31, size=(2, 4, 33)).astype('i'))
+    monkeypatch.setattr(fused_gpu, 'at_a_time', lambda name, device: blocks)
+    for model, forward in ((stepping, train.stepwise), (whole, fused.forward)):
+        model.cleargrads()
+        forward(model, x, t, 0)[0].backward()
+    assert_same(stepping, whole)
 
 
 def test_errors_flow_through_the_state(device):
