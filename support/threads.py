@@ -22,7 +22,7 @@ def blas():
 
 
 @functools.cache
-def shares():
+def division():
     """(number of threads, of BLAS's in each product): of as many cores as BLAS would take."""
     counts = [library.num_threads for library in blas().lib_controllers] or [os.cpu_count()]
     cores = max(count or 1 for count in counts)
@@ -32,7 +32,7 @@ def shares():
 @functools.cache
 def pool():
     """(number of threads, their executor)."""
-    return shares()[0], concurrent.futures.ThreadPoolExecutor(shares()[0])
+    return division()[0], concurrent.futures.ThreadPoolExecutor(division()[0])
 
 
 def share_cores(processes):
@@ -44,8 +44,8 @@ def share_cores(processes):
 
 @contextlib.contextmanager
 def few_blas_threads():
-    """Inside, or in a function it decorates, each matrix product takes what `shares` gives it."""
-    with blas().limit(limits=shares()[1], user_api='blas'):
+    """Inside, or in a function it decorates, each matrix product takes what `division` gives it."""
+    with blas().limit(limits=division()[1], user_api='blas'):
         yield
 
 
