@@ -29,6 +29,7 @@ CELLS = {
     'gru': 3,
     'rnn': 1,
 }  # what a layer is made of, and how many units wide its projections are
+DROPOUT_OF = ('projections', 'inputs')
 
 
 class RNN(chainer.Chain):
@@ -82,8 +83,11 @@ class RNN(chainer.Chain):
         Without t: (softmax (B, n_vocab) Variable, logits (B, n_vocab) array).
         dropout_ratio: the share left out, 0 or more, below 1, only while chainer.config.train is
         True; dropout_of: 'projections', what lk_x makes of its inputs, (B, width), or 'inputs',
-        those of the layers and of the output, (B, n_units), as in Zaremba et al.
+        those of the layers and of the output, (B, n_units), as in Zaremba et al.; ValueError if it
+        is another.
         """
+        if dropout_of not in DROPOUT_OF:
+            raise ValueError(f'dropout_of {dropout_of!r}: it should be in {DROPOUT_OF}')
 
         def dropout(what, array):
             return F.dropout(array, dropout_ratio) if what == dropout_of else array

@@ -32,7 +32,7 @@ import numpy
 
 from generate import readable, sample
 from read_midi import EVENTS, track_option
-from rnn import CELLS, RNN
+from rnn import CELLS, DROPOUT_OF, RNN
 from support import checkpoint, data, evaluation, fused, parallel, run
 from support.checkpoint import Checkpoint
 from support.options import merge
@@ -149,7 +149,7 @@ def training_options(network, training, start):
     training('--batchsize', 'streams: more are faster, fewer learn more', COUNT, 'B', ['-b'])
     training('--bproplen', 'window: words of truncated BPTT; 50 for characters', COUNT, 'T', ['-l'])
     training('--dropout', 'share left out; less validates better', number(float, 0, 0.99), 'P')
-    training('--dropout-of', 'of these; inputs validate better', choices=('projections', 'inputs'))
+    training('--dropout-of', 'of these; inputs validate better', choices=DROPOUT_OF)
     training('--gradclip', 'gradient clipping: largest norm; 0: none', SIZE, 'N', ['-c'])
     training('--optimizer', 'how gradients become updates of the weights', choices=OPTIMIZERS)
     training('--lr', 'learning rate (default: 0.002; of sgd 1)', SIZE, 'A')

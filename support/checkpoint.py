@@ -123,10 +123,19 @@ def kind_of(path):
 def runs(folder='result'):
     """The last.npz files (list of pathlib.Path) below a folder, the newest first.
 
-    Runs that were moved aside, to old-1 and so on, are left out.
+    Runs that were moved aside, to old-1 and so on, are left out; folders that cannot be read, too,
+    and named on stderr.
     """
-    found = pathlib.Path(folder).rglob('last.npz')
-    found = [path for path in found if not path.parent.name.startswith('old-')]
+
+    def tell(error):
+        if os.path.exists(error.filename):  # result/ itself may not be there yet
+            print(f'left out: {error.filename}: {error.strerror}', file=sys.stderr)
+
+    found = [
+        pathlib.Path(parent, 'last.npz')
+        for parent, _, files in os.walk(folder, onerror=tell)
+        if 'last.npz' in files and not os.path.basename(parent).startswith('old-')
+    ]
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import functools
 import os
+import pathlib
 import threading
 
 import threadpoolctl
@@ -21,11 +22,23 @@ def blas():
     return threadpoolctl.ThreadpoolController().select(user_api='blas')
 
 
+def available(control_groups='/sys/fs/cgroup'):
+    """The cores (int) that this process may use; a container may grant the time of a few only."""
+    cores = os.cpu_count() or 1
+    for names in (['cpu.max'], ['cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us']):  # old: two files
+        with contextlib.suppress(OSError, ValueError):  # no such system, or no limit: "max"
+            files = (pathlib.Path(control_groups, name) for name in names)
+            quota, period = ' '.join(file.read_text('ascii') for file in files).split()
+            if int(quota) > 0:
+                cores = min(cores, -(-int(quota) // int(period)))
+    return cores
+
+
 @functools.cache
 def division():
     """(number of threads, of BLAS's in each product): of as many cores as BLAS would take."""
-    counts = [library.num_threads for library in blas().lib_controllers] or [os.cpu_count()]
-    cores = max(count or 1 for count in counts)
+    counts = [library.num_threads for library in blas().lib_controllers]
+    cores = min(available(), max(counts, default=available()))
     return (2, cores // 2 - 2) if cores >= 12 else (min(cores, 4), 1)
 
 
@@ -38,7 +51,7 @@ def pool():
 def share_cores(processes):
     """Takes this process's share of the cores, one of `processes` (int); to be called first."""
     for library in blas().lib_controllers:
-        share = (os.cpu_count() or 1) // processes
+        share = available() // processes
         library.set_num_threads(max(1, min(library.num_threads, share)))
 
 

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import functools
 import math
+import os
 import tracemalloc
 
 import numpy
@@ -94,7 +95,7 @@ def test_a_window_is_its_steps(
     stepping, whole = pair(n_vocab, n_units, batchsize, device, n_layers)
     for length in lengths:
         x, t = device.send(random.randint(n_vocab, size=(2, length, batchsize)).astype('i'))
-        dropout = 0.5 * bool(dropout_of), dropout_of
+        dropout = (0.5, dropout_of) if dropout_of else (0,)
         if dropout_of:
             with_masks(
                 monkeypatch, random, device, n_layers, length, batchsize, n_units, dropout_of
@@ -224,6 +225,15 @@ def test_threads_change_nothing(use_threads, n_layers):
             numpy.testing.assert_array_equal(
                 again[0][name], again[1][name]
             )  # same machine, same result
+
+
+def test_threads_of_blas_change_nothing(monkeypatch, use_threads):
+    """As with many cores, where BLAS's threads share a product."""
+    use_threads(2)
+    expected = gradients()
+    monkeypatch.setattr(threads, 'division', lambda: (2, 2))
+    for name, value in gradients().items():
+        numpy.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize('n_threads', [1, 16])
@@ -365,6 +375,25 @@ def test_an_error_ends_those_that_wait_for_it(use_threads):
             {'first': (lambda: 1 / 0, (), []), 'second': (called.append, ('second',), ['first'])}
         )
     assert not called
+
+
+@pytest.mark.parametrize(
+    'files, cores',
+    [
+        ({'cpu.max': '150000 100000\n'}, 2),
+        ({'cpu.max': '50000 100000\n'}, 1),
+        ({'cpu.max': 'max 100000\n'}, math.inf),
+        ({'cpu/cpu.cfs_quota_us': '100000\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 1),
+        ({'cpu/cpu.cfs_quota_us': '-1\n', 'cpu/cpu.cfs_period_us': '100000\n'}, math.inf),
+        ({}, math.inf),
+    ],
+)
+def test_a_container_may_grant_the_time_of_a_few_cores(tmp_path, files, cores):
+    """As docker run --cpus does, by Linux's control groups, version 2 and 1."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding='ascii')
+    assert threads.available(tmp_path) == min(cores, os.cpu_count())
 
 
 def test_sums():

@@ -457,13 +457,27 @@ def test_full_disk(failed, trained, folder):
     assert run(train, '--resume', '--epoch', 3) == 0  # there is room again
 
 
-@pytest.mark.skipif(
-    not hasattr(os, 'geteuid') or not os.geteuid() and not shutil.which('setpriv'),
-    reason='permissions bind nobody here',
-)
-def test_a_folder_that_cannot_be_written(small_text):
+@pytest.fixture
+def unprivileged():
+    """What stands before a command whose process permissions bind, root's too."""
+    if not hasattr(os, 'geteuid') or not os.geteuid() and not shutil.which('setpriv'):
+        pytest.skip('permissions bind nobody here')
+    return [] if os.geteuid() else ['setpriv', '--bounding-set=-all', '--inh-caps=-all']
+
+
+def test_a_run_that_cannot_be_read_is_named(small_text, unprivileged):
+    assert run(train, '--corpus', 'small.txt', *TINY) == 0
+    secret = pathlib.Path('result/secret')
+    secret.mkdir(mode=0)
+    with started('--resume', '--epoch', 3, before=unprivileged) as process:
+        out, err = process.communicate()
+    secret.chmod(0o700)
+    assert process.returncode == 0 and 'epoch 3 of 3 done' in out
+    assert f'left out: {secret}: Permission denied' in err
+
+
+def test_a_folder_that_cannot_be_written(small_text, unprivileged):
     """It becomes so while a run is going on; neither resumed nor new ones begin there then."""
-    unprivileged = [] if os.geteuid() else ['setpriv', '--bounding-set=-all', '--inh-caps=-all']
 
     def refused(process):
         _, err = process.communicate()
