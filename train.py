@@ -33,7 +33,7 @@ import numpy
 from generate import readable, sample
 from read_midi import EVENTS, track_option
 from rnn import CELLS, DROPOUT_OF, RNN
-from support import checkpoint, data, evaluation, fused, parallel, run
+from support import checkpoint, data, evaluation, fused, optimizers, parallel, run
 from support.checkpoint import Checkpoint
 from support.options import merge
 from support.progress import Progress
@@ -82,7 +82,7 @@ START = {'test': None, 'gpu': -1, 'mpi': False, 'out': None, 'resume': None}  # 
 DEFAULTS = {**RUN, **TRAINING, **START}
 OPTIMIZERS = {  # With the name of their learning rate and a good value of it.
     # Perplexity 280 with 0.002 after four epochs, 282 with 0.001 after five, 303 with 0.004.
-    'adam': (fused.Adam, 'alpha', 0.002),
+    'adam': (optimizers.Adam, 'alpha', 0.002),
     'rmsprop': (chainer.optimizers.RMSprop, 'lr', 0.002),  # As in char-rnn.
     'sgd': (chainer.optimizers.SGD, 'lr', 1.0),  # Zaremba et al. 2014, and Chainer's ptb example.
 }
@@ -274,7 +274,7 @@ def setup_optimizer(model, args, updates):
         raise terminal.WrongUse('--weight-decay times --lr is 1 or more: no weight would be left')
     optimizer = kind(args.lr).setup(model)
     if args.gradclip:
-        optimizer.add_hook(fused.GradientClipping(args.gradclip))
+        optimizer.add_hook(optimizers.GradientClipping(args.gradclip))
     if args.schedule == 'linear':  # optimizer.t: the updates before this one
         optimizer.add_hook(
             lambda o: setattr(o, learning_rate, args.lr * (1 - o.t / updates)), 'linear'

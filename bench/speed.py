@@ -66,8 +66,8 @@ def trainers(shape, gpu, who):
         model.to_device('@numpy' if gpu < 0 else f'@cupy:{gpu}')
         model.device.use()
         model.initialize_state(batchsize)
-        optimizer = fused.Adam().setup(model)
-        optimizer.add_hook(fused.GradientClipping(5))
+        optimizer = optimizers.Adam().setup(model)
+        optimizer.add_hook(optimizers.GradientClipping(5))
 
         def train_window():
             x, t = model.device.send(window())
@@ -113,7 +113,7 @@ def trainers(shape, gpu, who):
     if 'this' in who or 'steps' in who:
         from support import modern_chainer  # noqa: F401  prepares chainer's import
 
-        from support import fused
+        from support import fused, optimizers
         import train
         from rnn import RNN
     makers = {

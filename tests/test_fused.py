@@ -14,7 +14,7 @@ from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 
-from support import fused, fused_gpu, threads
+from support import fused, fused_gpu, optimizers, threads
 import rnn
 import train
 from rnn import RNN
@@ -281,7 +281,7 @@ def test_gradients_are_clipped_to_the_norm_of_all(device):
     for factor in (2, 1 / 3):
         for param, grad in zip(model.params(), grads):
             param.grad = device.send(grad.copy())
-        fused.GradientClipping(norm * factor)(optimizer)
+        optimizers.GradientClipping(norm * factor)(optimizer)
         for param, grad in zip(model.params(), grads):
             numpy.testing.assert_allclose(here(param.grad), grad * min(1, factor), rtol=1e-5)
 
@@ -442,16 +442,16 @@ def test_adam_is_chainers(device):
     device.use()
     random = numpy.random.RandomState(0)
     models = pair(3000, 100, 1, device)  # l0 and l3 do not fit in one piece
-    optimizers = [
+    both = [
         kind(alpha=0.01).setup(model)
-        for kind, model in zip((chainer.optimizers.Adam, fused.Adam), models)
+        for kind, model in zip((chainer.optimizers.Adam, optimizers.Adam), models)
     ]
     for _ in range(3):
         for params in zip(*(model.params() for model in models)):
             grad = random.normal(0, 1, params[0].shape).astype('f')
             for param in params:
                 param.grad = device.send(grad)
-        for optimizer in optimizers:
+        for optimizer in both:
             optimizer.update()
     for (name, a), (_, b) in zip(*(sorted(model.namedparams()) for model in models)):
         numpy.testing.assert_allclose(
