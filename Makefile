@@ -2,7 +2,8 @@
 # make test    install into .venv, check the style, run the tests
 # make lint    only check the style
 # make test-slow    run the notebook, kill and resume training, feed damaged files: twenty minutes
-# make bench   install PyTorch as well, measure the speed (MIDI=FOLDER of .mid files, GPU=0)
+# make bench   install PyTorch as well, measure the speed (MIDI=FOLDER of .mid files, GPU=0, ISA=avx2)
+# make clean   delete .venv; your runs in result/ stay
 # make PYTHON=python3.14 ...    with another interpreter (3.10 to 3.14)
 
 PYTHON = python3
@@ -34,6 +35,7 @@ bench: $(INSTALLED)-bench
 		--out bench/results/$(if $(GPU),gpu,cpu)$(if $(ISA),-$(ISA)).json
 
 $(INSTALLED): requirements.txt requirements/cpu.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed; with another one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet "setuptools<81" wheel
 	$(BIN)/python -m pip install --no-build-isolation -r requirements.txt
@@ -48,6 +50,6 @@ $(INSTALLED)-bench: $(INSTALLED) requirements/bench.txt
 	touch $@
 
 clean:
-	rm -rf .venv result
+	rm -rf .venv
 
 .PHONY: demo test lint test-slow bench clean

@@ -306,7 +306,6 @@ def save_text(start, texts, tokenizer, args):
     else:
         for piece in pieces:
             print(piece, end='', flush=True)
-    return 0
 
 
 def save_music(start, texts, setup, args):
@@ -464,8 +463,12 @@ def check(parser, args):
             parser.error(f'--{option} {name!r}: its name should end in {endings}')
         if not path.parent.is_dir():
             parser.error(f'--{option} {name!r}: there is no folder {path.parent}')
-    names = (*outputs.values(), args.primer, args.soundfont)
-    files = [os.path.realpath(name) for name in names if name]
+    targets = [
+        path
+        for option, name in outputs.items()
+        for path in numbered(name, args.num if option in MUSIC else 1)
+    ]
+    files = [os.path.realpath(name) for name in (*targets, args.primer, args.soundfont) if name]
     if len(set(files)) < len(files):
         options = '--out, --why, --midi, --audio, --wav, --plot, --primer and --soundfont'
         parser.error(f'{options}: each needs a file of its own')

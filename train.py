@@ -134,7 +134,7 @@ def data_options(option):
     option('--grid', 'for recordings: round times to N steps of a quarter, and velocities to eight '
            'levels; the pedal lengthens notes; 12 is usual, 0 keeps all', number(int, 0, 960), 'N')
     option('--transpose', 'learn music also transposed by A to B semitones; an epoch takes as many '
-           'times longer', number(int, -127, 127), ('A', 'B'), nargs=2)
+           'times as long', number(int, -127, 127), ('A', 'B'), nargs=2)
     option('--val-frac', 'share at the end, kept for validation', number(float, 0, 0.9), 'F')
     option('--valid', 'what to validate on instead of the last part', metavar='SOURCE', nargs='+')
     option('--test', 'text or music to test the trained model on: prints loss, perplexity and bits '
@@ -142,14 +142,14 @@ def data_options(option):
 
 
 def training_options(network, training, start):
-    network('--unit', 'width of all layers; 128 is fast, 512 learns a shelf', COUNT, 'N', ['-u'])
+    network('--unit', 'width of all layers; 128 is fast, 512 for characters', COUNT, 'N', ['-u'])
     network('--layer', 'recurrent layers', number(int, 1, 99), 'N')
     network('--cell', 'LSTMs, GRUs or the plain h = tanh(W_hh h + W_xh x)', choices=CELLS)
     training('--epoch', 'times to read the text', COUNT, 'N', ['-e'])
     training('--batchsize', 'streams: more are faster, fewer learn more', COUNT, 'B', ['-b'])
     training('--bproplen', 'window: words of truncated BPTT; 50 for characters', COUNT, 'T', ['-l'])
     training('--dropout', 'share left out; less validates better', number(float, 0, 0.99), 'P')
-    training('--dropout-of', 'of these; inputs validate better', choices=DROPOUT_OF)
+    training('--dropout-of', 'what it leaves out; inputs validate better', choices=DROPOUT_OF)
     training('--gradclip', 'gradient clipping: largest norm; 0: none', SIZE, 'N', ['-c'])
     training('--optimizer', 'how gradients become updates of the weights', choices=OPTIMIZERS)
     training('--lr', 'learning rate (default: 0.002; of sgd 1)', SIZE, 'A')
@@ -163,8 +163,8 @@ def training_options(network, training, start):
     start('--mpi', 'train in all processes that mpiexec has started', action='store_true')
     start('--out', 'where the run is kept (default: result/NAME)', metavar='FOLDER', short=['-o'])
     start('--init-from', 'begin with weights and words of a model: folder or .npz', str, 'MODEL')
-    start('--resume', 'go on with a run: its folder or last.npz (default: that of --out or '
-          '--corpus, else the newest)', metavar='PATH', short=['-r'], nargs='?', const='')
+    start('--resume', 'go on with a run: its folder or last.npz (default: that of --out, '
+          '--corpus or --midi, else the newest)', metavar='PATH', short=['-r'], nargs='?', const='')
 # fmt: on
 
 
@@ -223,7 +223,7 @@ def train(args, learned, saved, initial, folder, comm):
     sums = checkpoint.resume(trained, saved, optimizer, batchsize, comm)
     comm = parallel.join(comm, model, [learned.crc, x_streams.size, optimizer.t])
     parallel.together(comm, lambda: folder.open(args.out, saved, comm.rank))
-    print(f'{model.count_params():,} parameters;', learned.shares(batchsize, args, comm.size))
+    print(f'{model.count_params():,} parameters;', learned.sizes(batchsize, args, comm.size))
     begun = trained.epoch * x_streams.size + optimizer.t % windows * args.bproplen * batchsize
     stopped, progress = 0, Progress(args.epoch, x_streams.size, begun, sums, folder.log)
     with run.Stop() as stop, progress:

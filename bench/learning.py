@@ -41,18 +41,16 @@ def learn(args, methods):
     batchsize = train.choose_batchsize(learned.ids, args)
     streams = train.streams(learned.ids, batchsize)
     length = streams[0].shape[1]
-    updates = args.epoch * math.ceil(length / args.bproplen)
-    optimizer = train.setup_optimizer(model, args, updates)
-    rate, rates = args.lr, numpy.random.RandomState(args.seed)
+    random = numpy.random.RandomState(args.seed) if 'vary' in methods else None
+    epochs = [windows(length, args.bproplen, random) for _ in range(args.epoch)]
+    optimizer = train.setup_optimizer(model, args, sum(map(len, epochs)))
+    rate = args.lr
     averages = [param.array.copy() for param in model.params()] if 'average' in methods else []
-    for _ in range(args.epoch):
+    for epoch in epochs:
         model.initialize_state(batchsize)
         start = losses = 0
-        while start < length:
-            steps = args.bproplen
+        for steps in epoch:
             if 'vary' in methods:
-                usual = steps / (2 if rates.rand() < 0.05 else 1)
-                steps = max(5, round(rates.normal(usual, 5)))
                 args.lr = rate * steps / args.bproplen  # which --schedule turns down
                 setattr(optimizer, train.OPTIMIZERS[args.optimizer][1], args.lr)
             x, t = (numpy.array(s[:, start : start + steps].T, 'i') for s in streams)
@@ -75,6 +73,19 @@ def learn(args, methods):
             for param, array in zip(model.params(), usual):
                 param.array = array
         yield {name: math.exp(loss) for name, loss in row.items()}
+
+
+def windows(length, usual, random):
+    """The steps of the windows of an epoch (list of int), `length` in all, the last one's too many.
+
+    usual: the steps of each (int); with a numpy.random.RandomState they vary, as in Merity et al.
+    2017, https://arxiv.org/abs/1708.02182.
+    """
+    steps = []
+    while sum(steps) < length:
+        mean = usual / 2 if random and random.rand() < 0.05 else usual
+        steps.append(max(5, round(random.normal(mean, 5))) if random else usual)
+    return steps
 
 
 def evaluated(model, learned, args):

@@ -138,6 +138,7 @@ def compose(saved, args, temperature):
 def trained(args, layer, bproplen):
     """The Checkpoint of a model with these settings, trained now or before."""
     name = f'{pathlib.Path(args.midi).stem}-{args.track}-{layer}-{bproplen}-{args.epoch}'
+    name += f'-{args.val_frac}'
     out = pathlib.Path(args.out) / name
     options = ['--midi', args.midi, '--out', str(out), '--layer', str(layer)]
     options += ['--bproplen', str(bproplen), '--val-frac', str(args.val_frac)]

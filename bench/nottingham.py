@@ -27,6 +27,10 @@ from bench.ngrams import ORDER, NGrams
 from support import checkpoint, data, music, options, parallel, run, terminal
 from support.text import EOS, encode, make_vocabulary
 
+# Options of train.py that nothing here would follow.
+WITHOUT = {'corpus', 'midi', 'valid', 'test', 'val_frac', 'vocab_size', 'track', 'channel'}
+WITHOUT |= {'events', 'grid', 'resume', 'init_from', 'mpi'}
+
 
 def split(paths):
     """(tunes to learn from, to validate, to test), lists of lists of words, and their setup."""
@@ -96,6 +100,8 @@ def main(argv=None):
     )
     parser.add_argument('folder', type=pathlib.Path)
     args, rest = parser.parse_known_args(argv)
+    for name in vars(train.options().parse_args(rest)).keys() & WITHOUT:
+        parser.error(f'--{name.replace("_", "-")} has no effect here; leave it out')
     paths = sorted(args.folder.glob('jigs*.mid'))
     if len(paths) < 3:
         parser.error(f'{args.folder}: no folder of the melodies, jigs1.mid and so on')

@@ -48,7 +48,7 @@ class Data:
         about = {name: getattr(self, name) for name in fields}
         return about | {'setup': self.setup and dataclasses.asdict(self.setup)}
 
-    def shares(self, batchsize, args, processes):
+    def sizes(self, batchsize, args, processes):
         """How many words are learned and validated, and in how many streams: a line (str)."""
         words = (len(self.ids) - 1) // batchsize * batchsize
         line = f'{words:,} words to learn, in {batchsize} streams'

@@ -35,13 +35,13 @@ import chainer
 import numpy
 from chainer import backend
 
+from rnn import DROPOUT_OF
 from support.fused_gpu import GPULayer, softmax
 from support.fused_layer import Layer
-from support.threads import few_blas_threads, parallel, pool, run, slices
+from support.threads import CACHED, few_blas_threads, parallel, pool, run, slices
 
 STEPS = 5  # of a box; with more its product is faster, with fewer the next layer begins earlier
 LOGITS = 1 << 23  # that are held at a time, 32 MiB; on a GPU eight times as many
-CACHED = 1 << 17  # numbers that stay in a core's cache while several functions pass over them
 
 
 def forward(model, x, t, dropout_ratio=0.5, dropout_of='projections'):
@@ -50,8 +50,10 @@ def forward(model, x, t, dropout_ratio=0.5, dropout_of='projections'):
     model: rnn.RNN of LSTMs; x, t: (T, B) int32, 0 to n_vocab - 1, on its device; dropout: as
     model.forward takes it. Returns (loss, accuracy): the sums over the T steps of what that gives
     for one, a scalar Variable (nats) and a scalar, float32. IndexError on the CPU if a word is
-    n_vocab or more; a GPU does not check.
+    n_vocab or more; a GPU does not check. ValueError if dropout_of is neither.
     """
+    if dropout_of not in DROPOUT_OF:
+        raise ValueError(f'dropout_of {dropout_of!r}: it should be in {DROPOUT_OF}')
     if model.state is None:
         model.initialize_state(x.shape[1])
     inputs = [model.l0.W]

@@ -30,6 +30,7 @@ from support.source import LARGE, CorpusError, documents_of_file, files_in, find
 from support.source import passed_over
 from support.text import ENDINGS, EOS, REPLACEMENT, SAMPLE, UNK, encode, explained_tokenizer
 from support.text import make_vocabulary, read_document, tokenize, tokenized
+from support.threads import cores
 
 FORMAT = 4  # of the files in the store; a part of their names
 
@@ -271,7 +272,9 @@ def _texts(path, reading, lines):
 
 def _in_helpers(work, jobs):
     """Yields list(work(job)) in the order of the jobs, from one process for each core."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    count = cores()
+    if hasattr(os, 'sched_getaffinity'):
+        count = min(count, len(os.sched_getaffinity(0)))
     jobs = iter(jobs)
     # spawn: to fork a process that has threads is not safe
     context = multiprocessing.get_context('spawn')

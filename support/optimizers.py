@@ -8,9 +8,7 @@ from chainer import backend
 from chainer.backends import cuda
 from chainer.optimizers import adam
 
-from support.threads import few_blas_threads, parallel, slices
-
-PIECE = 1 << 17  # numbers that stay in a core's cache while several functions pass over them
+from support.threads import CACHED, few_blas_threads, parallel, slices
 
 
 class GradientClipping(chainer.optimizer_hooks.GradientClipping):
@@ -58,4 +56,4 @@ class AdamRule(adam.AdamRule):
             v += (g * g - v) * (1 - hp.beta2)
             p -= float(self.alpha_t) / (numpy.sqrt(v) + hp.eps) * m
 
-        parallel(update, slices(param.size, PIECE))
+        parallel(update, slices(param.size, CACHED))

@@ -233,6 +233,9 @@ def discard(stream):
 class Parser(argparse.ArgumentParser):
     """argparse's, but an error is one line, and offers what a mistyped option may have meant."""
 
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
+
     def parse_known_args(self, args=None, namespace=None):
         self._given = sys.argv[1:] if args is None else args
         return super().parse_known_args(args, namespace)

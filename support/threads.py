@@ -15,6 +15,8 @@ import threading
 
 import threadpoolctl
 
+CACHED = 1 << 17  # numbers that stay in a core's cache while several functions pass over them
+
 
 @functools.cache
 def blas():
@@ -22,24 +24,24 @@ def blas():
     return threadpoolctl.ThreadpoolController().select(user_api='blas')
 
 
-def available(control_groups='/sys/fs/cgroup'):
-    """The cores (int) that this process may use; a container may grant the time of a few only."""
-    cores = os.cpu_count() or 1
+def cores(control_groups='/sys/fs/cgroup'):
+    """The cores (int) of the machine; a container may grant the time of a few of them only."""
+    count = os.cpu_count() or 1
     for names in (['cpu.max'], ['cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us']):  # old: two files
         with contextlib.suppress(OSError, ValueError):  # no such system, or no limit: "max"
             files = (pathlib.Path(control_groups, name) for name in names)
             quota, period = ' '.join(file.read_text('ascii') for file in files).split()
             if int(quota) > 0:
-                cores = min(cores, -(-int(quota) // int(period)))
-    return cores
+                count = min(count, -(-int(quota) // int(period)))
+    return count
 
 
 @functools.cache
 def division():
     """(number of threads, of BLAS's in each product): of as many cores as BLAS would take."""
     counts = [library.num_threads for library in blas().lib_controllers]
-    cores = min(available(), max(counts, default=available()))
-    return (2, cores // 2 - 2) if cores >= 12 else (min(cores, 4), 1)
+    count = min(cores(), max(counts, default=cores()))
+    return (2, count // 2 - 2) if count >= 12 else (min(count, 4), 1)
 
 
 @functools.cache
@@ -51,7 +53,7 @@ def pool():
 def share_cores(processes):
     """Takes this process's share of the cores, one of `processes` (int); to be called first."""
     for library in blas().lib_controllers:
-        share = available() // processes
+        share = cores() // processes
         library.set_num_threads(max(1, min(library.num_threads, share)))
 
 

@@ -482,6 +482,7 @@ def test_no_model_of_the_kind(composer, failed):
         (['--midi', 'out.mid', '--soundfont', 'a.sf2'], 2, '--audio'),
         (['--plot', 'out.pdf'], 2, 'end in .png'),
         (['--midi', 'tune.mid', '--primer', 'tune.mid'], 2, 'file of its own'),
+        (['--midi', 'x.mid', '--num', '2', '--primer', 'x-1.mid'], 2, 'file of its own'),
     ],
 )
 def test_wrong_calls_of_generate(composer, failed, options, expected, said):

@@ -393,7 +393,7 @@ def test_a_container_may_grant_the_time_of_a_few_cores(tmp_path, files, cores):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding='ascii')
-    assert threads.available(tmp_path) == min(cores, os.cpu_count())
+    assert threads.cores(tmp_path) == min(cores, os.cpu_count())
 
 
 def test_sums():
