@@ -339,9 +339,11 @@ def save_music(start, texts, setup, args):
         name = getattr(args, option)
         for n, (data, path) in enumerate(zip(pieces, numbered(name, len(pieces))), 1):
             if name and n not in silent:
+                remark = ', in place of an older file' if path.exists() else ''
                 with terminal.doing(f'writing --{option}'):
                     write(data, path)
-                print(f'{path}: {counts[n - 1]} notes', file=sys.stderr)
+                notes = f'{counts[n - 1]} note' + 's' * (counts[n - 1] > 1)
+                print(f'{path}: {notes}{remark}', file=sys.stderr)
     return 1 if silent else 0
 
 
@@ -432,6 +434,10 @@ def check(parser, args):
             )
     args.start = [compose(word) for word in args.start]
     args.near, args.stop = (word and compose(word) for word in (args.near, args.stop))
+    if '' in args.start:
+        parser.error('--start is empty')
+    if args.primer and os.path.isdir(args.primer):
+        parser.error(f'--primer {args.primer!r} is a folder; it takes one .mid')
     if args.primer and not outputs:
         parser.error('--primer begins music; where shall it go? for instance --midi out.mid')
     if outputs and (args.out or args.wakati):
@@ -468,6 +474,9 @@ def check(parser, args):
         for option, name in outputs.items()
         for path in numbered(name, args.num if option in MUSIC else 1)
     ]
+    for path in targets:
+        if path.name in checkpoint.FILES and path.with_name('last.npz').exists():
+            parser.error(f'{path} belongs to a run of train.py; take another name')
     files = [os.path.realpath(name) for name in (*targets, args.primer, args.soundfont) if name]
     if len(set(files)) < len(files):
         options = '--out, --why, --midi, --audio, --wav, --plot, --primer and --soundfont'

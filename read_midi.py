@@ -437,8 +437,11 @@ def with_deltas(messages):
 def in_ticks(words):
     """Yields (tick, status, body) of each word: int, from the beginning, one byte, data bytes."""
     tick = 0
-    for word in words:
-        ticks, status, body = parse_word(word)
+    for number, word in enumerate(words, 1):
+        try:
+            ticks, status, body = parse_word(word)
+        except MusicError as error:
+            raise MusicError(f'word {number}: {error}') from None
         tick += ticks
         yield tick, status, body
 

@@ -12,6 +12,7 @@ write_midi(to_data(['00_90_4560', '8360_80_4540']), 'note.mid')    # pseudo-word
 import collections
 import contextlib
 import math
+import os
 import sys
 
 from read_midi import MidiError, MusicError, Setup, delta_time, in_ticks, quarter_of, read_midi
@@ -150,6 +151,9 @@ def main(argv=None):
     about += 'per quarter, 120 quarters per minute)'
     parser.add_argument('--like', metavar='FILE.mid', help=about)
     args = parser.parse_args(argv)
+    for name in (args.words, args.like):
+        if name and all(map(os.path.exists, (name, args.out))) and os.path.samefile(name, args.out):
+            parser.error(f'{args.out} is read here; write to another file')
     if args.words == '-' and sys.stdin is None:
         raise MusicError('-: stdin is closed')
     stdin = contextlib.nullcontext(sys.stdin.buffer) if args.words == '-' else None
@@ -164,7 +168,10 @@ def main(argv=None):
         setup = setup_of(read_midi(args.like), 'all') if args.like else None
     except MusicError as error:
         raise MidiError(args.like, None, error) from None
-    write_midi(to_data(words, setup), args.out)
+    try:
+        write_midi(to_data(words, setup), args.out)
+    except MusicError as error:
+        raise MusicError(f'{args.words}: {error}') from None
     return 0
 
 

@@ -31,6 +31,7 @@ from chainer.backends import cuda
 from rnn import CELLS, RNN
 from support import parallel, terminal
 
+FILES = ('last.npz', 'best.npz', 'log.jsonl', 'loss.png')  # of a run, see support/run.py
 FORMAT = 2
 
 # What NumPy writes above an array of numbers (its NEP 1), and nothing else that it would evaluate.
@@ -128,7 +129,7 @@ def runs(folder='result'):
     """
 
     def tell(error):
-        if os.path.exists(error.filename):  # result/ itself may not be there yet
+        if os.path.isdir(error.filename):  # result/ itself may not be there yet
             print(f'left out: {error.filename}: {error.strerror}', file=sys.stderr)
 
     found = [

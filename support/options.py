@@ -62,8 +62,9 @@ def merge(parser, argv, fixed, defaults, folder, comm):
     if initial and initial.kind != kind:
         parser.error(f'{initial.path} is a model of {initial.kind}, not of {kind}')
     args.out = pathlib.Path(args.out or _default_out(vars(args)))
-    if args.out.is_file():
-        parser.error(f'--out {args.out} is a file; a run is kept in a folder')
+    for path in (args.out, *args.out.parents):
+        if path.is_file():
+            parser.error(f'--out {args.out}: {path} is a file; a run is kept in a folder')
     return args, saved, initial
 
 

@@ -24,7 +24,6 @@ import matplotlib.figure
 
 from support import checkpoint, terminal
 
-FILES = ('last.npz', 'best.npz', 'log.jsonl', 'loss.png')
 SIGNALS = {'SIGINT', 'SIGTERM', 'SIGHUP'} & {number.name for number in signal.Signals}
 
 
@@ -59,7 +58,7 @@ class Folder:
                 f'{path}: another training is going on in this folder; --out takes another one'
             ) from None
         self.path, self._lock = path, lock
-        for name in FILES:  # what a process that was killed has left
+        for name in checkpoint.FILES:  # what a process that was killed has left
             terminal.beside(path / name).unlink(missing_ok=True)
 
     def open(self, path, saved, rank):
@@ -88,7 +87,7 @@ class Folder:
 
     def clear(self):
         """Makes room for a new run: an old one moves to old-1, old-2, ..."""
-        files = [self.path / name for name in FILES if (self.path / name).exists()]
+        files = [self.path / name for name in checkpoint.FILES if (self.path / name).exists()]
         if files:
             numbers = itertools.count(1)
             free = next(n for n in numbers if not (self.path / f'old-{n}').exists())

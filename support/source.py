@@ -53,6 +53,8 @@ def find(name):
         return str(path)
     if path.name == str(name) and (DATA / name).exists():
         return str(DATA / name)
+    if path.is_symlink():
+        raise CorpusError(f'{name} is a link to {os.readlink(path)}, which is not there')
     is_bare = path.name == str(name)
     where = f', neither here nor in {DATA}' if is_bare else ''
     near = terminal.files_like(path, *[DATA] * is_bare)
@@ -79,7 +81,7 @@ def name_of(source):
     """
     if is_address(source):
         source = re.split('[?#]', source)[0]
-    name = re.sub(r'[\0-\x1f<>:"\\|?*]', '_', pathlib.Path(source).resolve().stem)
+    name = re.sub(r'[\0-\x1f<>:"\\|?*]', '_', pathlib.Path(os.path.realpath(source)).stem)
     name = name[:80].rstrip('. ')
     is_device = re.fullmatch(r'(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\..*)?', name, re.IGNORECASE)
     return f'{name}_' if is_device else name or 'corpus'

@@ -16,6 +16,7 @@ import difflib
 import errno
 import functools
 import itertools
+import logging
 import math
 import os
 import pathlib
@@ -127,6 +128,8 @@ def quiet_imports():
     background, goes on to. A package that is missing is an error in one line.
     """
     sys.excepthook = _missing_package
+    # it warns, in two lines, of a home that cannot be written
+    logging.getLogger('matplotlib').setLevel(logging.ERROR)
     if sys.stderr:
         _imports.enter_context(doing('starting'))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

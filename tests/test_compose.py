@@ -468,6 +468,7 @@ def test_no_model_of_the_kind(composer, failed):
         (['--midi', 'out.mid', '--wakati'], 2, '--wakati'),
         (['--midi', 'out.mid', '--start', 'C4', '--primer', 'tune.mid'], 2, '--primer'),
         (['--midi', 'out.mid', '--primer', 'absent.mid'], 1, 'absent.mid'),
+        (['--midi', 'out.mid', '--primer', '.'], 2, 'is a folder'),
         (['--midi', 'out.mid', '--stop', '00_90_0000'], 2, '00_90_0000'),
         (['--midi', '.'], 2, "'.'"),
         (['--midi', ''], 2, "''"),

@@ -7,7 +7,7 @@ from support import checkpoint
 from support.text import detokenize, tokenize
 import generate
 import train
-from conftest import TINY
+from conftest import TINY, run
 from rnn import RNN
 
 
@@ -209,6 +209,7 @@ def test_unk_is_never_written_nor_taken(small_text, capsys, failed):
         (2, ['--out', '.'], "--out '.' is not the name of a file"),
         (2, ['--out', 'file/x.txt'], "--out 'file/x.txt': there is no folder file"),
         (2, ['--near', ''], '--near is empty'),
+        (2, ['--start', 'the', ''], '--start is empty'),
         (2, ['--near', 'cat', '--start', 'the'], '--near lists words and writes nothing'),
         (2, ['--near', 'cat', '--midi', 'out.mid'], '--near lists words and writes nothing'),
         (2, ['--near', 'cat', '--num', '2'], '--near lists words and writes nothing'),
@@ -232,6 +233,15 @@ def test_weights_that_are_too_large(trained, capsys, options):
     checkpoint.save('large.npz', saved)
     assert generate.main(['--model', 'large.npz', *options]) == 1
     assert 'no numbers' in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_files_of_a_run_are_not_written_over(trained, failed):
+    before = (trained / 'log.jsonl').read_bytes()
+    for name in ('log.jsonl', 'loss.png'):
+        said = failed(2, generate, '--model', trained, '--out', trained / name)
+        assert f'{name} belongs to a run' in said
+    assert (trained / 'log.jsonl').read_bytes() == before
+    assert run(generate, '--model', trained, '--length', 1, '--out', 'log.jsonl') == 0  # no run's
 
 
 def test_no_model_yet(folder, failed):

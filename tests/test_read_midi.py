@@ -4,6 +4,7 @@ The dumps are annotated from the standard (MMA RP-001, RP-029 for RMID). Facts a
 numbered; 12 to 14 are about music and stand in test_music.py.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -672,10 +673,21 @@ def test_commands_fail_in_one_line(folder):
         (write_midi, ['words.txt', 'out.mid'], '00_90_4580'),
         (write_midi, ['absent.txt', 'out.mid'], 'absent.txt'),
         (write_midi, ['empty.txt', 'out.mid'], 'empty.txt'),
-        (write_midi, ['song.mid', 'out.mid'], 'MThd'),
+        (write_midi, ['song.mid', 'out.mid'], "song.mid: word 1: 'MThd"),
         (write_midi, ['words.txt', 'out.mid', '--like', 'words.txt'], 'MThd'),
     ]:
         done = run(program, *args)
         assert done.returncode == 1 and said in done.stderr, done.stderr
         assert done.stderr.count('\n') == 1 and done.stdout == ''
     assert not (folder / 'out.mid').exists()
+
+
+def test_what_is_read_is_not_written_over(folder):
+    (folder / 'song.mid').write_bytes(SONG)
+    (folder / 'words.txt').write_text('00_90_4564', encoding='utf-8')
+    os.link('words.txt', 'link')
+    for out, options in (('words.txt', []), ('link', []), ('song.mid', ['--like', 'song.mid'])):
+        done = run(write_midi, 'words.txt', out, *options)
+        assert done.returncode == 2 and f'{out} is read here' in done.stderr
+    assert (folder / 'song.mid').read_bytes() == SONG
+    assert (folder / 'words.txt').read_text(encoding='utf-8') == '00_90_4564'

@@ -14,7 +14,8 @@ import numpy
 import pytest
 
 from support import checkpoint, terminal
-from support.run import FILES, explained
+from support.checkpoint import FILES
+from support.run import explained
 import kill
 import train
 from conftest import (
@@ -509,6 +510,6 @@ def test_a_folder_that_cannot_be_written(small_text, unprivileged):
 
 def test_bad_places(failed, small_text, folder):
     (folder / 'file').write_text('', encoding='utf-8')
-    for code, out in ((2, 'file'), (1, 'file/deeper')):
-        line = failed(code, train, '--corpus', 'small.txt', *TINY, '--out', out)
+    for out in ('file', 'file/deeper', 'file/deeper/still'):
+        line = failed(2, train, '--corpus', 'small.txt', *TINY, '--out', out)
         assert 'file' in line

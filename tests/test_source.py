@@ -82,6 +82,15 @@ def test_names_that_every_system_can_have(source, name):
     assert name_of(source) == name
 
 
+def test_links_that_lead_nowhere(folder):
+    (folder / 'gone.txt').symlink_to('nothing.txt')
+    (folder / 'loop.txt').symlink_to('loop.txt')
+    for name, target in (('gone', 'nothing'), ('loop', 'loop')):
+        with pytest.raises(CorpusError, match=f'{name}.txt is a link to {target}.txt, which'):
+            find(f'{name}.txt')
+    assert name_of('loop.txt') == 'loop'
+
+
 def test_folder_in_the_order_of_names(folder):
     (folder / 'deep').mkdir()
     for name in ('b.txt', 'a.TXT', 'deep/c.txt', 'deep/d.mid', 'e.midi', 'no.md'):
