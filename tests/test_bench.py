@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 
+import numpy
 import pretty_midi
 import pytest
+
+from bench import learning
 
 BENCH = pathlib.Path(__file__).resolve().parents[1] / 'bench'
 TINY = '--unit 16 --dropout 0 --batchsize 2 --bproplen 8 --epoch 2 --optimizer sgd'.split()
@@ -36,6 +39,18 @@ def test_learning_prints_perplexities(tmp_path, methods):
     assert float(rows[1][2]) < float(rows[0][2])
 
 
+@pytest.mark.parametrize('usual, varied', [(35, False), (35, True), (70, True)])
+def test_windows_of_an_epoch(usual, varied):
+    """They end with the epoch; varied, they are as long as usual, one in twenty half so long."""
+    length, random = 100_000, numpy.random.RandomState(0) if varied else None
+    steps = learning.windows(length, usual, random)
+    assert 0 <= sum(steps) - length < steps[-1]
+    if varied:
+        assert min(steps) >= 5 and abs(numpy.mean(steps) / usual - 0.975) < 0.02
+    else:
+        assert {*steps} == {usual}
+
+
 @pytest.mark.parametrize(
     'program, options, message',
     [
@@ -44,6 +59,7 @@ def test_learning_prints_perplexities(tmp_path, methods):
         ('learning.py', ['--', '--corpus', 'holmes.txt', '--val-frac', '0'], '--val-frac 0'),
         ('learning.py', ['better'], 'methods are average and vary'),
         ('nottingham.py', ['nothing'], 'nothing: no folder of the melodies'),
+        ('nottingham.py', ['nothing', '--grid', '12'], '--grid has no effect'),
     ],
 )
 def test_wrong_use_is_one_line(program, options, message):
