@@ -386,16 +386,23 @@ def numbered(name, num):
     return [path] if num == 1 else [path.with_stem(f'{path.stem}-{n + 1}') for n in range(num)]
 
 
+def targets(args):
+    """[(option, path)] of the files (pathlib.Path) to write; of --num pieces, each has its own."""
+    names = {option: getattr(args, option) for option in ('out', *ENDINGS)}
+    return [
+        (option, path)
+        for option, name in names.items()
+        if name is not None and (option, name) != ('why', '-')  # a table, not a file
+        for path in numbered(name, args.num if option in MUSIC else 1)
+    ]
+
+
 def refuse_sources(args, saved):
     """WrongUse if it would write over a file that the model has learned."""
     learned = {file_id(path) for path in saved.sources} - {None}
-    for option in ('out', *ENDINGS):
-        name = getattr(args, option)
-        for path in numbered(name, args.num if option in MUSIC else 1) if name else ():
-            if file_id(path) in learned:
-                raise WrongUse(
-                    f'--{option} {path}: the model has learned this file; take another name'
-                )
+    for option, path in targets(args):
+        if file_id(path) in learned:
+            raise WrongUse(f'--{option} {path}: the model has learned this file; take another name')
 
 
 def file_id(path):
@@ -469,15 +476,16 @@ def check(parser, args):
             parser.error(f'--{option} {name!r}: its name should end in {endings}')
         if not path.parent.is_dir():
             parser.error(f'--{option} {name!r}: there is no folder {path.parent}')
-    targets = [
-        path
-        for option, name in outputs.items()
-        for path in numbered(name, args.num if option in MUSIC else 1)
-    ]
-    for path in targets:
+    check_targets(parser, args)
+
+
+def check_targets(parser, args):
+    """Refuses names of files that would be written over each other, an input or a run's files."""
+    paths = [path for _, path in targets(args)]
+    for path in paths:
         if path.name in checkpoint.FILES and path.with_name('last.npz').exists():
             parser.error(f'{path} belongs to a run of train.py; take another name')
-    files = [os.path.realpath(name) for name in (*targets, args.primer, args.soundfont) if name]
+    files = [os.path.realpath(name) for name in (*paths, args.primer, args.soundfont) if name]
     if len(set(files)) < len(files):
         options = '--out, --why, --midi, --audio, --wav, --plot, --primer and --soundfont'
         parser.error(f'{options}: each needs a file of its own')

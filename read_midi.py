@@ -435,7 +435,10 @@ def with_deltas(messages):
 
 
 def in_ticks(words):
-    """Yields (tick, status, body) of each word: int, from the beginning, one byte, data bytes."""
+    """Yields (tick, status, body) of each word: int, from the beginning, one byte, data bytes.
+
+    MusicError, with the word's number, if one is none.
+    """
     tick = 0
     for number, word in enumerate(words, 1):
         try:

@@ -29,7 +29,7 @@ CELLS = {
     'gru': 3,
     'rnn': 1,
 }  # what a layer is made of, and how many units wide its projections are
-DROPOUT_OF = ('projections', 'inputs')
+DROPOUT_OF = ('projections', 'inputs')  # places of dropout, see RNN.forward
 
 
 class RNN(chainer.Chain):

@@ -25,7 +25,10 @@ def blas():
 
 
 def cores(control_groups='/sys/fs/cgroup'):
-    """The cores (int) of the machine; a container may grant the time of a few of them only."""
+    """The cores (int) of the machine; a container may grant the time of a few of them only.
+
+    control_groups: the folder where Linux tells that.
+    """
     count = os.cpu_count() or 1
     for names in (['cpu.max'], ['cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us']):  # old: two files
         with contextlib.suppress(OSError, ValueError):  # no such system, or no limit: "max"
