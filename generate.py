@@ -299,10 +299,11 @@ def save_text(start, texts, tokenizer, args):
     )
     if args.out:
         doing = terminal.doing('writing', args.length * args.num)
-        with doing as advance, terminal.replacing(args.out) as file:
-            for piece in pieces:
-                file.write(piece.encode())
-                advance(1)
+        with terminal.telling_older(args.out), doing as advance:
+            with terminal.replacing(args.out) as file:
+                for piece in pieces:
+                    file.write(piece.encode())
+                    advance(1)
     else:
         for piece in pieces:
             print(piece, end='', flush=True)
@@ -376,7 +377,7 @@ def save_why(saved, read, shown, texts, args):
         return
     about = f'{saved.path}, epoch {saved.epoch}'
     page = why.page(explained, about, len(saved.vocabulary), drawn_with)
-    with terminal.replacing(args.why) as file:
+    with terminal.telling_older(args.why), terminal.replacing(args.why) as file:
         file.write(page.encode())
 
 

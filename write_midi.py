@@ -169,7 +169,8 @@ def main(argv=None):
     except MusicError as error:
         raise MidiError(args.like, None, error) from None
     try:
-        write_midi(to_data(words, setup), args.out)
+        with terminal.telling_older(args.out):
+            write_midi(to_data(words, setup), args.out)
     except MusicError as error:
         raise MusicError(f'{args.words}: {error}') from None
     return 0

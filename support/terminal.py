@@ -349,3 +349,12 @@ def _replace(partial, target):
         except PermissionError:
             time.sleep(wait)
     return os.replace(partial, target)
+
+
+@contextlib.contextmanager
+def telling_older(path):
+    """Says on stderr when what was written inside has taken the place of an older file."""
+    older = os.path.isfile(path)
+    yield
+    if older:
+        print(f'{path}: written in place of an older file', file=sys.stderr)

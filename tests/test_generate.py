@@ -125,6 +125,14 @@ def test_seed_num_length_and_out(trained, folder, capsys):
     assert len([line for line in three.split('\n\n') if line.startswith('fish')]) == 3
 
 
+@pytest.mark.parametrize('option', ['--out', '--why'])
+def test_a_file_that_is_replaced_is_named(trained, folder, capsys, option):
+    page = folder / 'page.html'
+    for older in False, True:
+        assert run(generate, '--length', 3, option, page) == 0
+        assert (f'{page}: written in place of' in capsys.readouterr().err) == older
+
+
 def test_random_seed_is_printed_and_repeats(trained, capsys):
     generate.main(['--length', '30'])
     first = capsys.readouterr()

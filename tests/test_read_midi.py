@@ -645,9 +645,10 @@ def test_warnings_go_to_stderr_and_strict_makes_them_errors(folder):
     assert strict.returncode == 1 and strict.stdout == '' and strict.stderr.count('\n') == 1
 
 
-def test_words_from_powershell(folder):
+def test_words_from_powershell_and_an_older_file(folder):
     (folder / 'words.txt').write_text('00_90_4564\n60_80_4540\n', encoding='utf-16')
     assert run(write_midi, 'words.txt', 'out.mid').returncode == 0
+    assert 'out.mid: written in place of' in run(write_midi, 'words.txt', 'out.mid').stderr
     assert run(read_midi, 'out.mid', '--words').stdout.split() == ['00_90_4564', '60_80_4540']
 
 
