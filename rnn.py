@@ -28,7 +28,7 @@ CELLS = {
     'lstm': 4,
     'gru': 3,
     'rnn': 1,
-}  # what a layer is made of, and how many units wide its projections are
+}  # what a layer is made of, and how many times n_units wide its projections are
 DROPOUT_OF = ('projections', 'inputs')  # places of dropout, see RNN.forward
 
 
@@ -83,11 +83,10 @@ class RNN(chainer.Chain):
         Without t: (softmax (B, n_vocab) Variable, logits (B, n_vocab) array).
         dropout_ratio: the share left out, 0 or more, below 1, only while chainer.config.train is
         True; dropout_of: 'projections', what lk_x makes of its inputs, (B, width), or 'inputs',
-        those of the layers and of the output, (B, n_units), as in Zaremba et al.; ValueError if it
-        is another.
+        those of the layers and of the output, (B, n_units), as in Zaremba et al. ValueError for any
+        other ratio or place.
         """
-        if dropout_of not in DROPOUT_OF:
-            raise ValueError(f'dropout_of {dropout_of!r}: it should be in {DROPOUT_OF}')
+        check_dropout(dropout_ratio, dropout_of)
 
         def dropout(what, array):
             return F.dropout(array, dropout_ratio) if what == dropout_of else array
@@ -132,6 +131,7 @@ class RNN(chainer.Chain):
                 gates = (
                     h @ l_x.W.array.T + state['h' + k] @ l_h.W.array.T + (l_x.b.array + l_h.b.array)
                 )
+                # in Chainer's order: a (what i lets into c), i, f, o of unit 0, then of unit 1
                 a, i, f, o = gates.reshape(len(h), -1, 4).transpose(2, 0, 1)
                 state['c' + k] = sigmoid(f) * state['c' + k] + sigmoid(i) * xp.tanh(a)
                 state['h' + k] = h = sigmoid(o) * xp.tanh(state['c' + k])
@@ -143,6 +143,14 @@ class RNN(chainer.Chain):
         super().device_resident_accept(visitor)
         for variable in (self.state or {}).values():
             visitor.visit_variable(variable)
+
+
+def check_dropout(ratio, of):
+    """ValueError if RNN.forward cannot take this dropout_ratio and dropout_of."""
+    if not 0 <= ratio < 1:
+        raise ValueError(f'dropout_ratio {ratio}: it should be 0 or more, below 1')
+    if of not in DROPOUT_OF:
+        raise ValueError(f'dropout_of {of!r}: it should be in {DROPOUT_OF}')
 
 
 def gru(h, from_below, from_before):

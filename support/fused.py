@@ -1,28 +1,29 @@
-"""A whole window of the article's network at once: the numbers of rnn.py, in far fewer calls.
+"""A whole window of the article's network at once: rnn.py's numbers, to float32 rounding.
 
     accum_loss, accum_accuracy = fused.forward(model, x, t)     # x, t: (T, B) ids
     accum_loss.backward()
 
 All words of a window are known before it begins. Only the way from one step to the next, lk_h,
-needs a loop; all else is large matrix products (Appleyard et al. 2016,
+needs a loop; all else is large matrix products, in far fewer calls (Appleyard et al. 2016,
 https://arxiv.org/abs/1604.01946). Time goes to the right:
 
-    output    [ l3, softmax, loss of many steps ]─►[ ... ]    l3's gradients: a part of the
-                 ▲              ▲              ▲               vocabulary each
+    output    [ l3, softmax, loss of many steps ]   [ ... ]   and its gradients, while its
+                 ▲              ▲              ▲              logits are in memory
     layer 2  [ steps 0-4 ]─►[ steps 5-9 ]─►[ 10-14 ]─►    a box: one product for its l2_x,
                  ▲              ▲              ▲          then step by step + l2_h(h), tanh
     layer 1  [ steps 0-4 ]─►[ steps 5-9 ]─►[ 10-14 ]─►
                  ▲              ▲              ▲
-    words     what l1_x makes of them; the CPU computes it once for each word, if it can
+    words     l1_x of each different word, on the CPU without dropout on the inputs; else of each
 
 On the CPU a box is two tasks for threads: its product can begin when the box below is done, its
 steps when the product and the box to the left are done. So one thread works on layer 2 while
 another is a box ahead in layer 1. On a GPU all steps are one box, and one thread gives it all the
-work. The way back is the same with all arrows reversed; then come the gradients of the weights, a
-large product for each gate, on a GPU for all four.
+work. The way back begins at the last layer and is the same with all arrows reversed; then come the
+gradients of the weights, a large product for each gate, on a GPU for all four. For l1_x and the
+embedding, the gradients of all places where a word stands are added up first.
 
-A window goes backwards once. One thread at a time may call this module. The number of threads
-decides how sums are rounded.
+backward() can be called once for a window. One thread at a time may call this module. The number
+of threads decides how sums are rounded.
 """
 
 import itertools
@@ -35,8 +36,8 @@ import chainer
 import numpy
 from chainer import backend
 
-from rnn import DROPOUT_OF
-from support.fused_gpu import GPULayer, softmax
+from rnn import check_dropout
+from support import fused_gpu
 from support.fused_layer import Layer
 from support.threads import CACHED, few_blas_threads, parallel, pool, run, slices
 
@@ -50,10 +51,9 @@ def forward(model, x, t, dropout_ratio=0.5, dropout_of='projections'):
     model: rnn.RNN of LSTMs; x, t: (T, B) int32, 0 to n_vocab - 1, on its device; dropout: as
     model.forward takes it. Returns (loss, accuracy): the sums over the T steps of what that gives
     for one, a scalar Variable (nats) and a scalar, float32. IndexError on the CPU if a word is
-    n_vocab or more; a GPU does not check. ValueError if dropout_of is neither.
+    n_vocab or more; a GPU does not check. ValueError for a dropout that model.forward refuses.
     """
-    if dropout_of not in DROPOUT_OF:
-        raise ValueError(f'dropout_of {dropout_of!r}: it should be in {DROPOUT_OF}')
+    check_dropout(dropout_ratio, dropout_of)
     if model.state is None:
         model.initialize_state(x.shape[1])
     inputs = [model.l0.W]
@@ -74,11 +74,11 @@ def dropout_mask(xp, shape, ratio, new):
     if xp is not numpy:
         return (xp.random.random_sample(shape, dtype='f') >= ratio) * scale
     mask, limit = new(shape), min(round(ratio * 65536), 65535)
-    seeds = numpy.random.randint(2**32, size=len(mask), dtype='u4')  # whose state is saved
+    seeds = numpy.random.randint(2**32, size=len(mask), dtype='u4')  # checkpoints have its state
 
-    def fill(steps, seed):
+    def fill(part, seed):
         random = numpy.random.SFC64(seed)
-        for step in steps:  # 16 random bits for each number
+        for step in part:  # 16 random bits for each number
             bits = random.random_raw(-(-step.size // 4)).view('u2')[: step.size]
             numpy.multiply(bits.reshape(step.shape) >= limit, scale, out=step)
 
@@ -95,7 +95,7 @@ class Window(chainer.FunctionNode):
     h; `accuracy` besides.
 
     Fresh memory is slow: the system clears each page at its first use, which takes longer than what
-    is computed in it. So a window takes the arrays of those that are gone.
+    is computed in it. So a window takes the arrays of windows that are gone.
     """
 
     left = {}  # lists of arrays, by their size
@@ -113,7 +113,7 @@ class Window(chainer.FunctionNode):
         size = math.prod(shape)
         try:
             array = self.left[size].pop()
-        except LookupError:  # windows of another form: what is left does not fit any more
+        except LookupError:  # the first window, or one of another form: what is left does not fit
             self.left.clear()
             array = numpy.empty(size, 'f')
         self.arrays.append(array)
@@ -121,54 +121,51 @@ class Window(chainer.FunctionNode):
 
     @few_blas_threads()
     def forward(self, inputs):
+        """Chainer calls it when the window is applied to `inputs`; all arrays, as listed above."""
         E, *others, W, b = inputs
         xp, (T, B), n = backend.get_array_module(E), self.x.shape, E.shape[1]
         of_layers = [others[i : i + 6] for i in range(0, len(others), 6)]
         self.on_cpu, top = xp is numpy, len(of_layers) - 1
-        new, kind = (self.new, Layer) if self.on_cpu else (partial(xp.empty, dtype='f'), GPULayer)
-        self.threads, self.steps = (pool()[0], STEPS) if self.on_cpu else (1, T)
-        masks, self.masks = [None] * (top + 1), [None] * (top + 2)
+        new, kind = self.new, Layer
+        self.threads, self.steps = pool()[0], STEPS
+        if not self.on_cpu:
+            new, kind = partial(xp.empty, dtype='f'), fused_gpu.GPULayer
+            self.threads, self.steps = 1, T
+        projection_masks, self.input_masks = [None] * (top + 1), [None] * (top + 2)
         if self.ratio and self.dropout_of == 'projections':
-            masks = dropout_mask(xp, (top + 1, T, B, 4, n), self.ratio, new)
+            projection_masks = dropout_mask(xp, (top + 1, T, B, 4, n), self.ratio, new)
         elif self.ratio:
-            self.masks = dropout_mask(xp, (top + 2, T, B, n), self.ratio, new)
-        self.layers = layers = [kind(new, T, m, *arrays) for m, arrays in zip(masks, of_layers)]
-        self.once = self.on_cpu and self.masks[0] is None  # a word is the same input each time
+            self.input_masks = dropout_mask(xp, (top + 2, T, B, n), self.ratio, new)
+        layers = [kind(new, T, mask, *of) for mask, of in zip(projection_masks, of_layers)]
+        self.once = self.on_cpu and self.input_masks[0] is None  # a word is always the same input
         if self.on_cpu:
-            self.words, index, self.times = numpy.unique(self.x, False, True, True)
-            self.index = index.reshape(T, B)
-        # inputs of the layers and of the output, after dropout
+            self.words, self.index, self.times = numpy.unique(
+                self.x, return_inverse=True, return_counts=True
+            )
+        # the inputs of the layers and of the output, after dropout
         self.xs = [E[self.words if self.once else self.x], *(layer.hs[1:] for layer in layers)]
-        if self.masks[0] is not None:
-            self.xs = [self.xs[0] * self.masks[0], *(new((T, B, n)) for _ in layers)]
+        if self.input_masks[0] is not None:
+            self.xs = [self.xs[0] * self.input_masks[0], *(new((T, B, n)) for _ in layers)]
         if self.once:
             parts = [self.xs[0][part] for part in self.shares(len(self.words))]
             of_words = numpy.concatenate(parallel(layers[0].project, parts))
-        self.output = output = Output(new, self.xs[-1], W, b, self.t)
+        self.layers, self.output = layers, Output(new, self.xs[-1], W, b, self.t)
 
-        def from_below(k, steps):
+        def project_below(k, steps):
             if self.once and k == 0:
                 return of_words[self.index[steps]]
             return layers[k].project(self.xs[k][steps])
 
         def through(k, steps, projected):
             layers[k].forward(steps, projected)
-            if self.masks[k + 1] is not None:
-                hs, mask = layers[k].hs[1:][steps], self.masks[k + 1][steps]
+            if self.input_masks[k + 1] is not None:
+                hs, mask = layers[k].hs[1:][steps], self.input_masks[k + 1][steps]
                 xp.multiply(hs, mask, out=self.xs[k + 1][steps])
 
-        tasks, weights = self.boxes(from_below, through, 1), []
-        for rows in output.slices:  # each in the memory of the one before
-            before, parts = weights, self.shares(rows.stop, rows.start, B)
-            for part in parts:
-                box = top, (part.stop - 1) // B // self.steps
-                tasks['rows', part.start] = output.rows, (part,), [*before, box]
-            before, weights = [('rows', part.start) for part in parts], []
-            for words in self.shares(len(E)):
-                weights.append(('weights', rows.start, words.start))
-                tasks[weights[-1]] = output.weight_gradients, (rows, words), before
+        tasks = self.boxes(project_below, through, 1) | self.output_tasks(top)
         run(tasks, self.threads)
-        loss, self.accuracy = (xp.asarray(a.sum() / B, 'f') for a in (output.losses, output.hits))
+        sums_of_rows = self.output.losses, self.output.hits
+        loss, self.accuracy = (xp.asarray(a.sum() / B, 'f') for a in sums_of_rows)
         return (loss, *(a[-1].copy() for layer in layers for a in (layer.cs, layer.hs)))
 
     def shares(self, stop, start=0, unit=1):
@@ -196,25 +193,42 @@ class Window(chainer.FunctionNode):
             tasks[k, j] = work, (k, j), [('product', k, j), (k, j - way)]
         return tasks
 
+    def output_tasks(self, top):
+        """Tasks of the output, after boxes of the layer `top`: losses, then weights' gradients."""
+        tasks, weights, B, output = {}, {}, self.x.shape[1], self.output
+        for rows in output.slices:  # whose logits take the memory of those before them
+            losses = {('loss', part.start): part for part in self.shares(rows.stop, rows.start, B)}
+            for key, part in losses.items():
+                box = top, (part.stop - 1) // B // self.steps
+                tasks[key] = output.loss, (part,), [*weights, box]
+            parts = self.shares(len(output.W))
+            weights = {('weights', rows.start, words.start): words for words in parts}
+            for key, words in weights.items():
+                tasks[key] = output.weight_gradients, (rows, words), losses
+        return tasks
+
     @few_blas_threads()
     def backward(self, indexes, grad_outputs):
+        """Chainer calls it for the gradients (Variables) of some inputs, those with the numbers
+        `indexes`; grad_outputs: Variables, None for an output that nothing depends on.
+        """
         g, *grads = (None if g is None else g.array for g in grad_outputs)
-        of_output, self.output.grads = self.output.grads, None  # once: gates are overwritten
-        if not isinstance(g, numpy.ndarray) or g != 1:  # asking a GPU would mean to wait for it
+        of_output, self.output.grads = self.output.grads, None  # not twice: gates are overwritten
+        if not isinstance(g, numpy.ndarray) or g != 1:  # comparing on a GPU would wait for it
             of_output = [a * (0 if g is None else g) for a in of_output]
         (gh, *of_output), layers = of_output, self.layers
         xp, (T, B, n) = self.output.xp, gh.shape
         for layer, *state in zip(layers, grads[::2], grads[1::2]):
             layer.begin_backward(*state)
         gE = xp.zeros_like(self.output.W)
-        if self.on_cpu:
+        if self.on_cpu:  # the places of each word, one word after the other
             order = numpy.argsort(self.index, axis=None, kind='stable')
             gz_words = numpy.empty((4, len(self.words), n), 'f')
 
-        def from_above(k, steps):
+        def gradients_above(k, steps):  # k = -1: those of what the embedding gives
             g = gh[steps] if k + 1 == len(layers) else layers[k + 1].input_gradients(steps)
-            if self.masks[k + 1] is not None:
-                g *= self.masks[k + 1][steps]
+            if self.input_masks[k + 1] is not None:
+                g *= self.input_masks[k + 1][steps]
             return g
 
         def weight_gradients(k, gates):
@@ -226,17 +240,17 @@ class Window(chainer.FunctionNode):
         def embedding(words):
             gE[self.words[words]] = sum(gz_words[:, words] @ layers[0].W_x.reshape(4, n, n))
 
-        tasks = self.boxes(from_above, lambda k, steps, g: layers[k].backward(steps, g), -1)
+        tasks = self.boxes(gradients_above, lambda k, steps, g: layers[k].backward(steps, g), -1)
         for k, gates in itertools.product(reversed(range(len(layers))), layers[0].gates):
             tasks['weights', k, str(gates)] = weight_gradients, (k, gates), [(k, 0)]
         run(tasks, self.threads)
         if self.once:
             parallel(embedding, self.shares(len(self.words)))
         elif self.on_cpu:
-            gx = parallel(partial(from_above, -1), self.shares(T))
+            gx = parallel(partial(gradients_above, -1), self.shares(T))
             gE[self.words] = sums(numpy.concatenate(gx).reshape(T * B, n), order, self.times)
         else:
-            xp.add.at(gE, self.x, from_above(-1, slice(None)))
+            xp.add.at(gE, self.x, gradients_above(-1, slice(None)))
         grads = [gE, *itertools.chain(*(layer.grads for layer in layers)), *of_output]
         return tuple(chainer.as_variable(grads[i]) for i in indexes)
 
@@ -261,7 +275,7 @@ class Output:
     hs: (T, B, n), W: (n_vocab, n), b: (n_vocab,), t: (T, B) int32; a row is a word of a stream, T *
     B in all. grads: the gradients of the loss, the sum over T of the mean over B, for hs, W and b;
     None without backprop. losses, hits: (T * B,) float64, nats and 1 where the likeliest word is t,
-    after `rows`. slices: the rows whose logits are held at a time.
+    after `loss`. slices: the rows whose logits are held at a time.
     """
 
     def __init__(self, new, hs, W, b, t):
@@ -281,14 +295,14 @@ class Output:
         start = rows.start % len(self.logits)
         return self.logits[start : start + rows.stop - rows.start]
 
-    def rows(self, rows):
+    def loss(self, rows):
         """Loss, hits and the gradient of h for some rows (slice)."""
         xp, y = self.xp, self.logits_of(rows)
         xp.matmul(self.h[rows], self.W.T, out=y)
         if xp is numpy:
             self.softmax(rows)
         else:
-            softmax(y, self.b, self.t[rows], self.B, self.losses[rows], self.hits[rows])
+            fused_gpu.softmax(y, self.b, self.t[rows], self.B, self.losses[rows], self.hits[rows])
         if self.grads:
             xp.matmul(y, self.W, out=self.grads[0].reshape(self.h.shape)[rows])
 

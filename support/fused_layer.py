@@ -1,4 +1,4 @@
-"""An LSTM layer in a window, on the CPU: its loops over the steps."""
+"""An LSTM layer in a window: its products, and on the CPU its loops over the steps."""
 
 from support import modern_chainer  # noqa: F401  prepares chainer's import
 
@@ -7,17 +7,18 @@ from chainer import backend
 
 
 class Layer:
-    """An LSTM layer in a window of T steps, on the CPU.
+    """An LSTM layer in a window of T steps. On a GPU, GPULayer does the steps and takes the rest.
 
-    Arrays are float32. cs and hs: (T + 1, B, n), the first state included; W_x and W_h (4n, n), b_x
-    and b_h (4n,): as Chainer's, but first all rows of a, then those of i, f, o. mask: (T, B, 4, n)
-    factors of what W_x and b_x make of the inputs, or None. gz: the gates, (4, B, n) for each step;
-    after `backward` the gradients of z, what they are functions of, (T, B, 4, n). gz_x: the mask,
-    then gradients of what came from the inputs. grads: those of c, h, W_x, b_x, W_h, b_h as given
-    to __init__, when all is done.
+    Arrays are float32. cs and hs: (T + 1, B, n), the first state included; tanh_cs: (T, B, n), of
+    all but that. W_x and W_h (4n, n), b_x and b_h (4n,): as Chainer's, but first all rows of a,
+    then those of i, f, o. mask: (T, B, 4, n) factors of what W_x and b_x make of the inputs, or
+    None. gz: the gates, (4, B, n) for each step; after `backward` the gradients of z, what they are
+    functions of, (T, B, 4, n). gz_x: the mask, then gradients of what came from the inputs. gc, gh:
+    (B, n) gradients of the c and h before the steps that went backwards. grads: those of c, h, W_x,
+    b_x, W_h, b_h as given to __init__, when all is done.
     """
 
-    gates = range(4)  # whose weights' gradients are a task each
+    gates = range(4)  # whose weights' gradients are a task each; an index of units by gate
 
     @staticmethod
     def by_gate(array):
@@ -39,7 +40,7 @@ class Layer:
         return z
 
     def from_x(self, steps, projected):
-        """(steps, B, 4, n): z of some steps (slice), without what h contributes."""
+        """z of some steps (slice), without what h contributes, like gz; in place of projected."""
         from_x = projected.reshape(-1, *self.gz.shape[1:])
         if self.mask is not None:
             from_x *= self.mask[steps]
@@ -47,12 +48,12 @@ class Layer:
         return from_x
 
     def forward(self, steps, projected):
-        """Some steps (slice). projected: (rows, 4n), what `project` gives for their inputs."""
+        """Some steps (slice). projected: (..., 4n), what `project` gives for their inputs."""
         from_x = self.from_x(steps, projected)
         W_h = self.W_h.reshape(4, -1, self.W_h.shape[1]).swapaxes(1, 2)
         with numpy.errstate(over='ignore'):  # 1 / (1 + infinity) is the right sigmoid
             for t, z_x in enumerate(from_x.swapaxes(1, 2), steps.start):
-                z = self.gz[t].reshape(z_x.shape)
+                z = self.gz[t].reshape(z_x.shape)  # (4, B, n) until `backward`
                 numpy.matmul(self.hs[t], W_h, out=z)
                 z += z_x
                 a, sigmoids = z[0], z[1:]
@@ -87,18 +88,17 @@ class Layer:
             numpy.stack([ga, gi, gf, go], axis=1, out=gz)
             numpy.matmul(gz.reshape(len(gh), -1), self.W_h, out=gh)
             if self.mask is not None:
-                self.gz_x[t] *= gz
+                self.gz_x[t] *= gz  # what was the mask
 
     def input_gradients(self, steps):
         """The gradients of the inputs of some steps, (steps, B, n), after their `backward`."""
-        gz_x, n = self.gz_x[steps], self.W_x.shape[1]
-        return (gz_x.reshape(-1, 4 * n) @ self.W_x).reshape(*gz_x.shape[:-2], n)
+        return (self.gz_x[steps].reshape(-1, len(self.W_x)) @ self.W_x).reshape(-1, *self.gc.shape)
 
     def weight_gradients(self, gates, gz_x, x):
-        """Of some gates (int or slice). gz_x: (rows, units of gates) for x (..., n), the inputs."""
+        """Of an entry of `gates`. gz_x: (rows, its units) for x (..., n), the inputs."""
         n = x.shape[-1]
         gz_h = self.gz[:, :, gates].reshape(-1, gz_x.shape[1])
         gW_x, gb_x, gW_h, gb_h = map(self.by_gate, self.grads[2:])
         for gW, gb, gz, of in ((gW_x, gb_x, gz_x, x), (gW_h, gb_h, gz_h, self.hs[:-1])):
-            gW[gates] = (gz.T @ of.reshape(-1, n)).reshape(gW[gates].shape)
-            gb[gates] = gz.sum(axis=0).reshape(gb[gates].shape)
+            gW[gates] = gz.T @ of.reshape(-1, n)
+            gb[gates] = gz.sum(axis=0)

@@ -48,12 +48,13 @@ class AdamRule(adam.AdamRule):
 
     def update_core_cpu(self, param):
         hp = self.hyperparam
-        arrays = [a.reshape(-1) for a in (param.array, param.grad, *map(self.state.get, 'mv'))]
+        arrays = numpy.atleast_1d(param.array, param.grad, self.state['m'], self.state['v'])
 
-        def update(part):
-            p, g, m, v = (a[part] for a in arrays)
+        def update(rows):
+            p, g, m, v = (a[rows] for a in arrays)
             m += (g - m) * (1 - hp.beta1)
             v += (g * g - v) * (1 - hp.beta2)
             p -= float(self.alpha_t) / (numpy.sqrt(v) + hp.eps) * m
 
-        parallel(update, slices(param.size, CACHED))
+        count = len(arrays[0])
+        parallel(update, slices(count, max(1, CACHED * count // param.size)))

@@ -1,9 +1,9 @@
-"""Work for several threads; NumPy lets go of the interpreter while it computes.
+"""Work for several threads; NumPy releases the interpreter lock (GIL) while it computes.
 
-At each call of NumPy a thread asks for the interpreter, so more than four take longer than four.
-BLAS's threads do not ask, but they spin while they wait: where there are more of them than free
-cores, a window takes twenty times as long. So they get some only where there are twelve cores or
-more, and two trainings at a time still have a core for each thread.
+At each call of NumPy a thread takes the lock, so five threads need more time than four. BLAS's own
+threads do not need it, but they spin while they wait: where there are more of them than free cores,
+a window takes twenty times as long. So BLAS gets some only where there are twelve cores or more,
+and two trainings at a time still have a core for each thread.
 """
 
 import concurrent.futures
@@ -15,7 +15,7 @@ import threading
 
 import threadpoolctl
 
-CACHED = 1 << 17  # numbers that stay in a core's cache while several functions pass over them
+CACHED = 1 << 17  # float32 that stay in a core's cache while several functions pass over them
 
 
 @functools.cache
@@ -41,7 +41,7 @@ def cores(control_groups='/sys/fs/cgroup'):
 
 @functools.cache
 def division():
-    """(number of threads, of BLAS's in each product): of as many cores as BLAS would take."""
+    """(number of our threads, of BLAS's in each product), of as many cores as BLAS would take."""
     counts = [library.num_threads for library in blas().lib_controllers]
     count = min(cores(), max(counts, default=cores()))
     return (2, count // 2 - 2) if count >= 12 else (min(count, 4), 1)
@@ -56,8 +56,7 @@ def pool():
 def share_cores(processes):
     """Takes this process's share of the cores, one of `processes` (int); to be called first."""
     for library in blas().lib_controllers:
-        share = cores() // processes
-        library.set_num_threads(max(1, min(library.num_threads, share)))
+        library.set_num_threads(max(1, min(library.num_threads, cores() // processes)))
 
 
 @contextlib.contextmanager
@@ -71,8 +70,8 @@ def run(tasks, threads=None):
     """Calls tasks that wait for each other; a free thread takes the first that can begin.
 
     tasks: {key: (function, arguments, keys of those before it)}; keys that are not there do not
-    count. threads: how many at most (int); with one, it is the caller's. Returns {key: result}. An
-    error is raised here, when all that have begun are over; none begins after it.
+    count. threads: how many at most (int), the caller's among them. Returns {key: result}. An error
+    is raised here, when all that have begun are over (of Ctrl-C, at once); none begins after it.
     """
     waiting, unfinished, results = dict(tasks), set(tasks), {}
     changed = threading.Condition()
@@ -89,9 +88,8 @@ def run(tasks, threads=None):
     def work():
         try:
             for key, function, args in iter(take, None):
-                result = function(*args)
+                results[key] = function(*args)
                 with changed:
-                    results[key] = result
                     unfinished.remove(key)
                     changed.notify_all()
         finally:

@@ -435,6 +435,14 @@ def test_masks_follow_from_the_seed():
     numpy.testing.assert_array_equal(fused.dropout_mask(numpy, (2, 4, 3, 5), 0.5, new), first)
 
 
+@pytest.mark.parametrize('forward', [fused.forward, train.stepwise])
+@pytest.mark.parametrize('dropout', [(-0.5,), (1,), (1.5,), (numpy.nan,), (0.5, 'input')])
+def test_a_dropout_that_is_none_is_refused(forward, dropout):
+    x, t = numpy.zeros((2, 4, 2), 'i')
+    with pytest.raises(ValueError, match='dropout_'):
+        forward(RNN(5, 3), x, t, *dropout)
+
+
 # Adam
 
 
@@ -442,6 +450,8 @@ def test_adam_is_chainers(device):
     device.use()
     random = numpy.random.RandomState(0)
     models = pair(3000, 100, 1, device)  # l0 and l3 do not fit in one piece
+    for model in models:
+        model.l3.W.array = model.xp.asfortranarray(model.l3.W.array)  # as a transposed one is
     both = [
         kind(alpha=0.01).setup(model)
         for kind, model in zip((chainer.optimizers.Adam, optimizers.Adam), models)
