@@ -26,15 +26,12 @@ backward() can be called once for a window. One thread at a time may call this m
 of threads decides how sums are rounded.
 """
 
-import itertools
-import math
 from functools import partial
 
 from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 import numpy
-from chainer import backend
 
 from rnn import check_dropout
 from support import fused_gpu
@@ -87,18 +84,17 @@ def dropout_mask(xp, shape, ratio, new):
 
 
 class Window(chainer.FunctionNode):
-    """The network over a window. x, t: (T, B) int32; ratio: of dropout, 0 for none.
+    """The network over a window. x, t, dropout_of: as `forward` has them; ratio: 0 for no dropout.
 
-    dropout_of: 'projections' or 'inputs'. Inputs, float32: the embedding E (n_vocab, n); for each
-    layer c and h (B, n), W_x (4n, n), b_x (4n,), W_h (4n, n), b_h (4n,), in Chainer's layout; the
-    output layer's W (n_vocab, n) and b (n_vocab,). Outputs: the loss, then each layer's last c and
-    h; `accuracy` besides.
+    Inputs, float32: the embedding E (n_vocab, n); for each layer c and h (B, n), W_x (4n, n), b_x
+    (4n,), W_h (4n, n), b_h (4n,), in Chainer's layout; the output layer's W (n_vocab, n) and b
+    (n_vocab,). Outputs: the loss, then each layer's last c and h; `accuracy` besides.
 
     Fresh memory is slow: the system clears each page at its first use, which takes longer than what
     is computed in it. So a window takes the arrays of windows that are gone.
     """
 
-    left = {}  # lists of arrays, by their size
+    left = {}  # lists of arrays, by their shape
 
     def __init__(self, x, t, ratio, dropout_of):
         super().__init__()
@@ -106,24 +102,23 @@ class Window(chainer.FunctionNode):
 
     def __del__(self):
         for array in self.arrays:
-            self.left.setdefault(array.size, []).append(array)
+            self.left.setdefault(array.shape, []).append(array)
 
     def new(self, shape):
         """A float32 array that lives as long as the window; what is in it is undefined."""
-        size = math.prod(shape)
         try:
-            array = self.left[size].pop()
+            array = self.left[shape].pop()
         except LookupError:  # the first window, or one of another form: what is left does not fit
             self.left.clear()
-            array = numpy.empty(size, 'f')
+            array = numpy.empty(shape, 'f')
         self.arrays.append(array)
-        return array.reshape(shape)
+        return array
 
     @few_blas_threads()
     def forward(self, inputs):
         """Chainer calls it when the window is applied to `inputs`; all arrays, as listed above."""
         E, *others, W, b = inputs
-        xp, (T, B), n = backend.get_array_module(E), self.x.shape, E.shape[1]
+        xp, (T, B), n = chainer.backend.get_array_module(E), self.x.shape, E.shape[1]
         of_layers = [others[i : i + 6] for i in range(0, len(others), 6)]
         self.on_cpu, top = xp is numpy, len(of_layers) - 1
         new, kind = self.new, Layer
@@ -149,7 +144,7 @@ class Window(chainer.FunctionNode):
         if self.once:
             parts = [self.xs[0][part] for part in self.shares(len(self.words))]
             of_words = numpy.concatenate(parallel(layers[0].project, parts))
-        self.layers, self.output = layers, Output(new, self.xs[-1], W, b, self.t)
+        self.layers, self.output = layers, Output(xp, new, self.xs[-1], W, b, self.t)
 
         def project_below(k, steps):
             if self.once and k == 0:
@@ -187,10 +182,10 @@ class Window(chainer.FunctionNode):
         def work(k, j):
             through(k, steps[j], products.pop((k, j)))
 
-        boxes = list(itertools.product(range(len(steps)), range(len(self.layers))))
-        for j, k in boxes[::way]:
-            tasks['product', k, j] = product, (k, j), [(k - way, j)]
-            tasks[k, j] = work, (k, j), [('product', k, j), (k, j - way)]
+        for j in range(len(steps))[::way]:
+            for k in range(len(self.layers))[::way]:
+                tasks['product', k, j] = product, (k, j), [(k - way, j)]
+                tasks[k, j] = work, (k, j), [('product', k, j), (k, j - way)]
         return tasks
 
     def output_tasks(self, top):
@@ -214,12 +209,12 @@ class Window(chainer.FunctionNode):
         """
         g, *grads = (None if g is None else g.array for g in grad_outputs)
         of_output, self.output.grads = self.output.grads, None  # not twice: gates are overwritten
-        if not isinstance(g, numpy.ndarray) or g != 1:  # comparing on a GPU would wait for it
+        if not self.on_cpu or g != 1:  # comparing on a GPU would wait for it
             of_output = [a * (0 if g is None else g) for a in of_output]
         (gh, *of_output), layers = of_output, self.layers
         xp, (T, B, n) = self.output.xp, gh.shape
         for layer, *state in zip(layers, grads[::2], grads[1::2]):
-            layer.begin_backward(*state)
+            layer.begin_backward(xp, *state)
         gE = xp.zeros_like(self.output.W)
         if self.on_cpu:  # the places of each word, one word after the other
             order = numpy.argsort(self.index, axis=None, kind='stable')
@@ -241,8 +236,9 @@ class Window(chainer.FunctionNode):
             gE[self.words[words]] = sum(gz_words[:, words] @ layers[0].W_x.reshape(4, n, n))
 
         tasks = self.boxes(gradients_above, lambda k, steps, g: layers[k].backward(steps, g), -1)
-        for k, gates in itertools.product(reversed(range(len(layers))), layers[0].gates):
-            tasks['weights', k, str(gates)] = weight_gradients, (k, gates), [(k, 0)]
+        for k in reversed(range(len(layers))):
+            for gates in layers[k].gates:
+                tasks['weights', k, str(gates)] = weight_gradients, (k, gates), [(k, 0)]
         run(tasks, self.threads)
         if self.once:
             parallel(embedding, self.shares(len(self.words)))
@@ -251,7 +247,7 @@ class Window(chainer.FunctionNode):
             gE[self.words] = sums(numpy.concatenate(gx).reshape(T * B, n), order, self.times)
         else:
             xp.add.at(gE, self.x, gradients_above(-1, slice(None)))
-        grads = [gE, *itertools.chain(*(layer.grads for layer in layers)), *of_output]
+        grads = [gE, *(grad for layer in layers for grad in layer.grads), *of_output]
         return tuple(chainer.as_variable(grads[i]) for i in indexes)
 
 
@@ -278,17 +274,17 @@ class Output:
     after `loss`. slices: the rows whose logits are held at a time.
     """
 
-    def __init__(self, new, hs, W, b, t):
-        self.xp, self.W, self.b = backend.get_array_module(W), W, b
+    def __init__(self, xp, new, hs, W, b, t):
+        self.xp, self.W, self.b = xp, W, b
         T, self.B, n = hs.shape
-        self.h, self.t = hs.reshape(-1, n), self.xp.ascontiguousarray(t, 'i').reshape(-1)
-        steps = max(1, LOGITS * (1 if self.xp is numpy else 8) // (self.B * len(W)))
+        self.h, self.t = hs.reshape(-1, n), xp.ascontiguousarray(t, 'i').reshape(-1)
+        steps = max(1, LOGITS * (1 if xp is numpy else 8) // (self.B * len(W)))
         size = self.B * -(-T // -(-T // steps))
         self.slices, self.logits = slices(len(self.h), size), new((size, len(W)))
-        self.losses, self.hits = self.xp.zeros((2, len(self.h)), 'd')
+        self.losses, self.hits = xp.zeros((2, len(self.h)), 'd')
         self.grads = None
         if chainer.config.enable_backprop:
-            self.grads = new(hs.shape), *map(self.xp.zeros_like, (W, b))
+            self.grads = new(hs.shape), *map(xp.zeros_like, (W, b))
 
     def logits_of(self, rows):
         """The memory for the logits of some rows of a slice, (rows, n_vocab)."""

@@ -1,7 +1,5 @@
 """What a window computes on a GPU in kernels of its own: LSTM layers and softmax."""
 
-import functools
-
 from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import numpy
@@ -55,17 +53,17 @@ def softmax(logits, b, t, B, losses, hits):
 
 def launch(name, T, n, B, *arrays):
     """All T steps of a kernel below: at once if its blocks can wait for each other."""
-    blocks, most = -(-n * -(-B // 4) // 32), at_a_time(name, cuda.Device().id)
+    blocks, most = -(-n * -(-B // 4) // 32), at_a_time(name)
     arrived = cuda.cupy.zeros(1, 'u4')
     for begin, end in [(0, T)] if most else [(t, t + 1) for t in range(T)]:
         args = (*map(numpy.int32, (begin, end, T, n, B)), *arrays, arrived)
         kernel(name, most > 0)((min(blocks, most or blocks),), (32, WARPS), args)
 
 
-@functools.cache
-def at_a_time(name, device):
-    """How many blocks of a kernel a GPU (its number) runs at the same time; 0: they cannot wait."""
-    attributes = cuda.Device(device).attributes
+@cuda.memoize(for_each_device=True)
+def at_a_time(name):
+    """How many blocks of a kernel this GPU runs at the same time; 0: they cannot wait."""
+    attributes = cuda.Device().attributes
     if not attributes['CooperativeLaunch']:
         return 0
     resident = cuda.cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
@@ -74,11 +72,9 @@ def at_a_time(name, device):
     return resident * attributes['MultiProcessorCount']
 
 
-@functools.cache
 def kernel(name, together):
     """One of the kernels below; together: whether its blocks wait for each other."""
-    options = (f'-DWARPS={WARPS}',)
-    return cuda.cupy.RawKernel(KERNELS, name, options, enable_cooperative_groups=together)
+    return cuda.raw(KERNELS, name, (f'-DWARPS={WARPS}',), enable_cooperative_groups=together)
 
 
 WARPS = 16  # of a block
@@ -118,9 +114,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) forward(
                 #pragma unroll 4
                 for (int k = warp; k < n; k += WARPS) {
                     const Four x = of_h[k * quads], w = W[k * n + j];
-                    #pragma unroll
                     for (int s = 0; s < 4; ++s)
-                        #pragma unroll
                         for (int g = 0; g < 4; ++g)
                             sum[s][g] += x.of[s] * w.of[g];
                 }
@@ -132,16 +126,14 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) forward(
             if (warp < 4 && j < n && s < B) {
                 const size_t i = ((size_t)t * B + s) * n + j;
                 Four z = from_x[i];
-                #pragma unroll
                 for (int g = 0; g < 4; ++g) {
                     for (int w = 0; w < WARPS; ++w)
                         z.of[g] += sums[w][warp][g][lane];
                     z.of[g] = g ? 1 / (1 + exp(-z.of[g])) : tanh(z.of[g]);
                 }
                 gates[i] = z;
-                const float new_c = z.of[0] * z.of[1] + z.of[2] * c[i];
-                c[i + B * n] = new_c;
-                tanh_c[i] = tanh(new_c);
+                c[i + B * n] = z.of[0] * z.of[1] + z.of[2] * c[i];
+                tanh_c[i] = tanh(c[i + B * n]);
                 h[i + B * n] = z.of[3] * tanh_c[i];
                 h_T[((t + 1) % 2 * n + j) * quads + quad].of[warp] = h[i + B * n];
             }
@@ -168,10 +160,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) backward(
                 #pragma unroll 4
                 for (int k = warp; k < n; k += WARPS) {
                     const Four w = W[k * n + j];
-                    #pragma unroll
                     for (int s = 0; s < 4; ++s) {
                         const Four x = of_gz[(k * 4 + s) * quads];
-                        #pragma unroll
                         for (int g = 0; g < 4; ++g)
                             sum[s] += x.of[g] * w.of[g];
                     }

@@ -1,9 +1,6 @@
 """An LSTM layer in a window: its products, and on the CPU its loops over the steps."""
 
-from support import modern_chainer  # noqa: F401  prepares chainer's import
-
 import numpy
-from chainer import backend
 
 
 class Layer:
@@ -66,9 +63,9 @@ class Layer:
                 self.tanh_cs[t] = tanh_c = numpy.tanh(c)
                 self.hs[t + 1] = o * tanh_c
 
-    def begin_backward(self, gc, gh):
-        """gc, gh: (B, n) gradients of the last c and h, or None for 0."""
-        xp, weights = backend.get_array_module(self.gz), (self.W_x, self.b_x, self.W_h, self.b_h)
+    def begin_backward(self, xp, gc, gh):
+        """xp: NumPy or CuPy; gc, gh: (B, n) gradients of the last c and h, or None for 0."""
+        weights = self.W_x, self.b_x, self.W_h, self.b_h
         self.gc, self.gh = (xp.zeros_like(self.cs[0]) if g is None else g.copy() for g in (gc, gh))
         self.grads = [self.gc, self.gh, *map(xp.empty_like, weights)]
 
@@ -92,13 +89,13 @@ class Layer:
 
     def input_gradients(self, steps):
         """The gradients of the inputs of some steps, (steps, B, n), after their `backward`."""
-        return (self.gz_x[steps].reshape(-1, len(self.W_x)) @ self.W_x).reshape(-1, *self.gc.shape)
+        gz_x = self.gz_x[steps].reshape(-1, len(self.W_x))
+        return (gz_x @ self.W_x).reshape(-1, *self.gc.shape)
 
     def weight_gradients(self, gates, gz_x, x):
         """Of an entry of `gates`. gz_x: (rows, its units) for x (..., n), the inputs."""
-        n = x.shape[-1]
         gz_h = self.gz[:, :, gates].reshape(-1, gz_x.shape[1])
         gW_x, gb_x, gW_h, gb_h = map(self.by_gate, self.grads[2:])
         for gW, gb, gz, of in ((gW_x, gb_x, gz_x, x), (gW_h, gb_h, gz_h, self.hs[:-1])):
-            gW[gates] = gz.T @ of.reshape(-1, n)
+            gW[gates] = gz.T @ of.reshape(len(gz), -1)
             gb[gates] = gz.sum(axis=0)

@@ -4,7 +4,6 @@ from support import modern_chainer  # noqa: F401  prepares chainer's import
 
 import chainer
 import numpy
-from chainer import backend
 from chainer.backends import cuda
 from chainer.optimizers import adam
 
@@ -16,18 +15,15 @@ class GradientClipping(chainer.optimizer_hooks.GradientClipping):
 
     def __call__(self, optimizer):
         grads = [param.grad for param in optimizer.target.params(False)]
-        xp = backend.get_array_module(*grads)
+        xp = optimizer.target.xp
         if xp is numpy:
             return super().__call__(optimizer)
-        norm = xp.sqrt(sum(square_sum(grad) for grad in grads))
+        # grad.dot(grad) is a matrix product there, of one row and column
+        square_sum = cuda.reduce('T x', 'T y', 'x * x', 'a + b', 'y = a', '0', 'square_sum')
+        norm = xp.sqrt(sum(map(square_sum, grads)))
         rate = (self.threshold / norm).clip(None, 1)  # without waiting for the norm
         for grad in grads:
             grad *= rate
-
-
-def square_sum(array):
-    """A scalar on a GPU; array.dot(array) is a matrix product there, of one row and column."""
-    return cuda.reduce('T x', 'T y', 'x * x', 'a + b', 'y = a', '0', 'square_sum')(array)
 
 
 class Adam(chainer.optimizers.Adam):

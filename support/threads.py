@@ -62,7 +62,7 @@ def share_cores(processes):
 @contextlib.contextmanager
 def few_blas_threads():
     """Inside, or in a function it decorates, each matrix product takes what `division` gives it."""
-    with blas().limit(limits=division()[1], user_api='blas'):
+    with blas().limit(limits=division()[1]):
         yield
 
 
@@ -70,10 +70,11 @@ def run(tasks, threads=None):
     """Calls tasks that wait for each other; a free thread takes the first that can begin.
 
     tasks: {key: (function, arguments, keys of those before it)}; keys that are not there do not
-    count. threads: how many at most (int), the caller's among them. Returns {key: result}. An error
-    is raised here, when all that have begun are over (of Ctrl-C, at once); none begins after it.
+    count. threads: how many at most (int), the caller's among them. Returns {key: result},
+    in the same order. An error is raised here, when all that have begun are over (of Ctrl-C, at
+    once); none begins after it.
     """
-    waiting, unfinished, results = dict(tasks), set(tasks), {}
+    waiting, unfinished, results = dict(tasks), set(tasks), dict.fromkeys(tasks)
     changed = threading.Condition()
 
     def take():
@@ -110,8 +111,8 @@ def run(tasks, threads=None):
 
 def parallel(function, *arguments):
     """list(map(function, *arguments)), side by side."""
-    results = run({i: (function, args, ()) for i, args in enumerate(zip(*arguments))})
-    return [results[i] for i in range(len(results))]
+    tasks = {i: (function, args, ()) for i, args in enumerate(zip(*arguments))}
+    return list(run(tasks).values())
 
 
 def slices(stop, size, start=0):
