@@ -102,8 +102,11 @@ class Lines:
 def running_text(lines, counted=None):
     """Yields the running text of a document in pieces (str), of whole lines: that of each work.
 
-    lines: the document, a sequence of str. Of a text that is in no layout, `without_ruby`. counted:
-    a Lines, which counts what is left out, or None. Every line ends with '\\n'.
+    lines: the document, a sequence of str. Header, footer, headings, ruby, notes and blank lines
+    go; notes on characters outside of Shift_JIS (外字) and accents become the characters that they
+    describe, or 〓 where they name none. Of a text that is in no layout, only what is plainly ruby,
+    or a note in Japanese, goes. counted: a Lines, which counts what is left out, or None. Every
+    line ends with '\\n'.
     """
     counted, empty = counted or Lines(), True
     filled = _count_filled(lines)
@@ -125,30 +128,8 @@ def _count_filled(lines):
     return sum(map(bool, map(str.strip, lines)))
 
 
-def is_aozora(text):
-    """True if `text` ('\\n' line ends) has the header or the footer of Aozora Bunko."""
-    lines = text.split('\n')
-    return _bodies(lines) != [(0, len(lines))]
-
-
-def clean(text):
-    """The running text (str) of works in Aozora Bunko's layout, one paragraph a line.
-
-    Header, footer, headings, ruby, notes and blank lines go; notes on characters outside of
-    Shift_JIS (外字) and accents become the characters that they describe, or 〓 where they
-    name none. Lines end with '\\n'.
-    """
-    lines = text.split('\n')
-    return ''.join(_clean_body('\n'.join(lines[first:last])) for first, last in _bodies(lines))
-
-
-def without_ruby(text):
-    """A text (str) without header and footer: what is plainly ruby, or a note in Japanese, goes."""
-    return ''.join(_without_ruby(text.split('\n')))
-
-
 def _without_ruby(lines):
-    """Yields the text (str) of `without_ruby` in pieces of whole lines."""
+    """Yields a text in no layout (str), in pieces of whole lines, without plain ruby and notes."""
 
     def pieces():
         for first in range(0, len(lines), PIECE):

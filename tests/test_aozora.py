@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from support.aozora import Lines, clean, is_aozora, without_ruby
+from support.aozora import Lines, running_text
 from support.source import DATA
 from support.text import read
 
@@ -30,6 +30,11 @@ AOZORA = f"""坊っちゃん
 底本：「ある本」ある社
 青空文庫作成ファイル：
 """
+
+
+def clean(text):
+    """The running text (str) of a document (str)."""
+    return ''.join(running_text(text.split('\n')))
 
 
 def in_layout(body):
@@ -133,7 +138,6 @@ def test_aozora_layout_is_removed():
 )
 def test_aozora_notation(body, expected):
     text = in_layout(body)
-    assert is_aozora(text)
     assert clean(text) == expected + '\n'
 
 
@@ -170,7 +174,8 @@ def test_footer_alone_is_enough():
 def test_nested_notes_take_no_long_time():
     """Linear: a quadratic search would need minutes for these."""
     assert clean(in_layout('［＃' * 50000 + '］' * 50000)).count('［＃') == 49991
-    assert not is_aozora(f'{DASHES}\n' + '●' * 200000 + f'\n{DASHES}\n')
+    plain = f'{DASHES}\n' + '●' * 200000 + f'\n{DASHES}\n'
+    assert clean(plain) == plain
 
 
 def test_a_long_line_takes_no_long_time():
@@ -376,7 +381,7 @@ def test_ruby_without_header_and_footer(tmp_path, text, expected):
     ],
 )
 def test_quotations_are_no_ruby(text):
-    assert without_ruby(text) == text
+    assert clean(text) == text + '\n'
 
 
 def test_lines_left_out_are_told(tmp_path):
