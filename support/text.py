@@ -87,40 +87,39 @@ class TextLines(collections.abc.Sequence):
     """
 
     def __init__(self, pieces, file):
-        self._first, self._ends = [0], [0]  # of each piece: number of its first line, end in bytes
+        self._first, self._starts = [0], [0]  # line, byte: where each piece begins, all ends
         # Lines above and below are near. Nothing that is kept there knows this object: in a circle,
         # the file would stay open until some later moment, and swallow a Ctrl-C while it closes.
-        self._read = functools.lru_cache(4)(functools.partial(_lines_of, file, self._ends))
+        self._read = functools.lru_cache(4)(functools.partial(_lines_of, file, self._starts))
         for piece in pieces:
-            self._ends.append(self._ends[-1] + file.write(piece.encode()))
+            self._starts.append(self._starts[-1] + file.write(piece.encode()))
             self._first.append(self._first[-1] + piece.count('\n'))
-        self._size = self._first.pop() + 1
+        self._first[-1] += 1  # the last line has no '\n'
         self._low = self._high = 0  # the numbers of the lines that were read last
         self._lines = []
 
     def __len__(self):
-        return self._size
+        return self._first[-1]
 
     def __getitem__(self, i):
         if isinstance(i, slice):
-            return [self[j] for j in range(*i.indices(self._size))]
+            return [self[j] for j in range(*i.indices(len(self)))]
         if not self._low <= i < self._high:
-            i = range(self._size)[i]
+            i = range(len(self))[i]
             n = bisect.bisect(self._first, i) - 1
-            self._low, self._lines = self._first[n], self._read(n)
-            self._high = self._first[n + 1] if n + 1 < len(self._first) else self._size
+            self._lines = self._read(n)
+            self._low, self._high = self._first[n : n + 2]
         return self._lines[i - self._low]
 
     def __iter__(self):
-        for n, first in enumerate(self._first, 1):
-            last = self._first[n] if n < len(self._first) else self._size
-            yield from self._read(n - 1)[: last - first]
+        for n, (first, below) in enumerate(itertools.pairwise(self._first)):
+            yield from self._read(n)[: below - first]
 
 
-def _lines_of(file, ends, n):
-    """The lines (list of str) of piece n, which ends at byte ends[n + 1] of a file."""
-    file.seek(ends[n])
-    return file.read(ends[n + 1] - ends[n]).decode().split('\n')
+def _lines_of(file, starts, n):
+    """The lines (list of str) of piece n, which begins at byte starts[n] of a file."""
+    file.seek(starts[n])
+    return file.read(starts[n + 1] - starts[n]).decode().split('\n')
 
 
 def decode(data, name, encoding=None, errors='strict'):
