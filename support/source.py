@@ -47,15 +47,15 @@ def find(name):
     folder is looked up in data/. CorpusError if there is none.
     """
     path = pathlib.Path(name)
+    is_bare = path.name == str(name)
     if not str(name):
         raise CorpusError('the name of a file or folder is empty')
     if path.exists():
         return str(path)
-    if path.name == str(name) and (DATA / name).exists():
+    if is_bare and (DATA / name).exists():
         return str(DATA / name)
     if path.is_symlink():
         raise CorpusError(f'{name} is a link to {os.readlink(path)}, which is not there')
-    is_bare = path.name == str(name)
     where = f', neither here nor in {DATA}' if is_bare else ''
     near = terminal.files_like(path, *[DATA] * is_bare)
     raise CorpusError(f'{name}: no such file or folder{where}{near}')
@@ -143,11 +143,9 @@ def documents(source, endings):
     if is_address(source):
         yield from _unzipped(source, download(source), endings)
         return
-    source = find(source)
-    if not os.path.isdir(source):
-        yield from _unzipped(source, read_bytes(source), endings)
-        return
-    for path in files_in(source, (*endings, '.zip'))[0]:
+    path = find(source)
+    paths = files_in(path, (*endings, '.zip'))[0] if os.path.isdir(path) else [path]
+    for path in paths:
         yield from _unzipped(str(path), read_bytes(path), endings)
 
 
