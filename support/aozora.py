@@ -262,7 +262,7 @@ def _is_title(line):
 
 
 def _is_running_text(lines):
-    return any(map(_SENTENCE.fullmatch, lines)) or len([x for x in lines if x.strip()]) > 12
+    return any(map(_SENTENCE.fullmatch, lines)) or _count_filled(lines) > 12
 
 
 def _footer(lines, first, limit, has_header):
