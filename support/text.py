@@ -253,8 +253,7 @@ def _decoded(data, encoding, errors='strict'):
     """Yields what bytes.decode gives (str), block by block.
 
     The bytes A0, FD, FE and FF of cp932 are bad ones: no character has them. Python makes private
-    ones of them. The `start` of a UnicodeDecodeError is
-    the offset in the document.
+    ones of them. The `start` of a UnicodeDecodeError is the offset in the document.
     """
     with contextlib.suppress(UnicodeError):
         b'a'.decode(encoding)  # LookupError if it is no encoding of texts
@@ -424,10 +423,8 @@ def detokenize_stream(words, tokenizer, wakati=False):
     for right in words:
         if tokenizer == 'char' or {left, right} & {EOS, ' '}:
             space = ''
-        elif wakati:
-            space = ' '
         else:
-            space = ' ' if tokenizer != 'mecab' and is_spaced(left, right) else ''
+            space = ' ' if wakati or tokenizer != 'mecab' and is_spaced(left, right) else ''
         yield '\n' if right == EOS else space + right
         left = right
 
