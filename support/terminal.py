@@ -68,13 +68,11 @@ def reporting(main):
                 code = main(argv)
                 sys.stdout.flush()  # what fails at Python's own end, nobody would catch
                 return code
-        except (UserError, FloatingPointError) as error:
-            message, code = str(error), 2 if isinstance(error, WrongUse) else 1
         except BrokenPipeError:  # the reader (| head) has had enough
             discard(sys.stdout)
             return 0
-        except (OSError, MemoryError) as error:
-            message, code = message_of(error), 1
+        except (UserError, FloatingPointError, OSError, MemoryError) as error:
+            message, code = message_of(error), 2 if isinstance(error, WrongUse) else 1
             try:
                 sys.stdout.flush()
             except OSError:  # a full disk, to which Python would flush once more at its end
