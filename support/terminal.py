@@ -268,16 +268,16 @@ def files_like(path, *folders):
     return did_you_mean(path.name, names)
 
 
-def number(kind, low, high=None):
+def number(kind, low, high=math.inf):
     """An argparse type: an int or float from low to high; without high, an int to 2**31 - 1."""
-    most = 2**31 - 1 if high is None and kind is int else math.inf if high is None else high
+    most = 2**31 - 1 if high == math.inf and kind is int else high
 
     def parse(text):
         value = kind(text)
         if not low <= value <= most or value == math.inf:  # nan is not between them either
             raise argparse.ArgumentTypeError(
                 f'{text} is not {low} or more'
-                if high is None and not value > most
+                if high == math.inf and not value > most
                 else f'{text} is not from {low} to {most}'
             )
         return value
