@@ -432,9 +432,9 @@ def _described_character(match):
     """The character named by plane-row-cell of JIS X 0213 or by U+hex."""
     code = re.search(r'U\+([0-9A-Fa-f]{4,6})', match[1])
     if code:
-        code_point = int(code[1], 16)
-        valid = code_point < 0x110000 and not 0xD800 <= code_point < 0xE000
-        return chr(code_point) if valid else '〓'
+        n = int(code[1], 16)  # Cc are controls, Cs surrogates
+        valid = n < 0x110000 and unicodedata.category(chr(n)) not in ('Cc', 'Cs')
+        return chr(n) if valid else '〓'
     code = re.search(r'(?<![0-9-])([12])-([0-9]{1,2})-([0-9]{1,2})(?![0-9-])', match[1])
     if not code:
         return '〓'

@@ -76,7 +76,7 @@ def read_document(data, name, encoding=None, errors='strict', lines=None):
     """
     with tempfile.SpooledTemporaryFile(LARGE) as file:
         whole = TextLines(decoded(data, name, encoding, errors), file)
-        yield from aozora.running_text(whole, lines)
+        yield from map(compose, aozora.running_text(whole, lines))  # what notes describe, too
 
 
 class TextLines(collections.abc.Sequence):

@@ -59,6 +59,7 @@ def test_aozora_layout_is_removed():
         ('※［＃丸１、1-13-1］※［＃感嘆符二つ、1-8-75］', '①‼'),
         ('※［＃「土へん＋竒」、U+57FC、16-下-9］', '埼'),
         ('※［＃「りっしんべん＋巧」、126-1］', '〓'),
+        ('※［＃虫、U+0000］※［＃改行、U+000A］※［＃虫、U+D800］', '〓〓〓'),
         ('※［＃「口＋愛」、第3水準1-99-99］', '〓'),
         ('※［＃始め二重山括弧、1-1-52］強調※［＃終わり二重山括弧、1-1-53］', '《強調》'),
         ('記［＃「※［＃「口＋愛」、第3水準1-15-23］」は底本では「口」］す', '記す'),
@@ -382,6 +383,11 @@ def test_ruby_without_header_and_footer(tmp_path, text, expected):
 )
 def test_quotations_are_no_ruby(text):
     assert clean(text) == text + '\n'
+
+
+def test_what_a_note_describes_is_composed(tmp_path):
+    (tmp_path / 'a.txt').write_text(in_layout('か※［＃濁点、U+3099］'), encoding='utf-8')
+    assert read(tmp_path / 'a.txt') == 'が\n'
 
 
 def test_lines_left_out_are_told(tmp_path):
