@@ -1,6 +1,5 @@
 """The words that a text or a piece begins with: what --start and --primer of generate.py mean."""
 
-import itertools
 import sys
 
 from read_midi import EVENTS, WORD, MusicError, Setup
@@ -43,15 +42,14 @@ def unknown_word(word, vocabulary):
 
 def _notes(given, vocabulary):
     """The pseudo-words (list of str) of --start, given as words or as pitches (C4)."""
-    words = [word for argument in given for word in argument.split()]
+    words = ' '.join(given).split()
     for n, word in enumerate(words):
         if word not in vocabulary or word in (EOS, UNK):
             pitches = music.pitch_words(vocabulary)
             words[n] = pitches.get(music.pitch_key(word))
             if words[n] is None:
                 names = ' '.join(map(music.pitch_name, pitches))
-                known = itertools.chain(pitches.values(), filter(WORD.fullmatch, vocabulary))
-                example = next(known, EOS)
+                example = [*pitches.values(), *filter(WORD.fullmatch, vocabulary), EOS][0]
                 raise WrongUse(
                     f'the model knows no {word!r}; its notes are {names or "percussion"}, '
                     f'and its words such as {example}'
@@ -61,21 +59,16 @@ def _notes(given, vocabulary):
 
 def _primer(path, saved):
     """The first words (list of str) of a .mid, made like those that the model learned."""
-    track, events = saved.options.get('track'), saved.options.get('events')
-    events = events if events in (*EVENTS,) else 'notes'
+    track, events, channel, grid = map(saved.options.get, ('track', 'events', 'channel', 'grid'))
     track = track if type(track) is int or track == 'all' else None
-    channel, grid = saved.options.get('channel'), saved.options.get('grid')
+    events = events if events in (*EVENTS,) else 'notes'
     channel = channel if channel in range(1, 17) else None
     grid = grid if type(grid) is int and 0 < grid < 1 << 15 else 0
     setup = Setup.from_dict(saved.setup)
-    for chosen in ((track, channel), (None, None)):  # a file without that track has another one
-        try:
-            track, channel = chosen
-            pieces = music.read([path], track, events, setup, channel, grid).pieces
-            break
-        except MusicError:
-            if chosen == (None, None):
-                raise
+    try:
+        pieces = music.read([path], track, events, setup, channel, grid).pieces
+    except MusicError:  # a file without that track has another one
+        pieces = music.read([path], None, events, setup, None, grid).pieces
     words = pieces[0][:PRIMER]
     unknown = [n for n, word in enumerate(words) if word not in saved.vocabulary]
     for n in unknown:
