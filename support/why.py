@@ -6,6 +6,7 @@ It is Karpathy's picture of hello in numbers: the word that comes, and what else
 import dataclasses
 import functools
 import html
+import itertools
 import math
 import re
 import unicodedata
@@ -125,14 +126,13 @@ def table(words, drawn_with=''):
 
     drawn_with: the options with which words were drawn if not with these probabilities.
     """
-    rows = [['word', 'probability']]
+    rows = [['word', 'probability', '']]  # 'rivals' comes later: it widens no column
     for word in words:
         mark = '*' * bool(drawn_with and not word.is_given)
         rows.append([word.name + mark, percent(word.probability)])
         rows[-1] += [cell for name, p in word.rivals for cell in (name, percent(p))]
-    cells = zip(*(row + [''] * (2 + 2 * RIVALS - len(row)) for row in rows))
     aligned = []
-    for number, column in enumerate(cells):
+    for number, column in enumerate(itertools.zip_longest(*rows, fillvalue='')):
         widest = max(map(columns, column))
         pads = [' ' * (widest - columns(cell)) for cell in column]
         is_name = number % 2 == 0  # names to the left, probabilities to the right
