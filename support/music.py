@@ -77,8 +77,8 @@ def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
                 remarks += _remarks(file.name, data, *chosen, is_alone=len(files) == 1)
             advance(size)
     counts = collections.Counter(resolution(piece.setup.division) for piece in found)
-    ticks = max(counts, key=lambda ticks: (counts[ticks], ticks), default=0)  # or the finest
-    ticks = resolution(setup.division) if setup else ticks
+    most = max(counts, key=lambda ticks: (counts[ticks], ticks), default=0)  # or the finest
+    ticks = resolution(setup.division) if setup else most
     pieces, converted = [], 0
     for piece in found:
         with _left_out(piece, files, left_out):
@@ -93,11 +93,11 @@ def read(sources, track=None, events='notes', setup=None, channel=None, grid=0):
         counted = f'{converted} of {len(pieces)} pieces counted time in other units'
         remarks.append(f'{counted}: converted')
     shared = _shared_setup(found, ticks)
-    division = setup.division if setup else shared.division
+    setup = setup or shared
     # without any end of a note, a quarter: a note of no length could not be heard
-    longest = min(max(map(longest_note, pieces)) or quarter_of(division), MAX_TICKS)
-    events = {**(setup.events if setup else {}), **shared.events}
-    return Collection(pieces, Setup(division, events, longest), remarks)
+    longest = min(max(map(longest_note, pieces)) or quarter_of(setup.division), MAX_TICKS)
+    setup = Setup(setup.division, {**setup.events, **shared.events}, longest)
+    return Collection(pieces, setup, remarks)
 
 
 def _files(sources):
@@ -155,15 +155,16 @@ def _learned(data, track, channel, events, grid):
 
 def _remarks(name, data, track, channel, is_alone):
     """What a user should know of a file and of what is learned of it: lines (list of str)."""
-    remarks, found = [], parts(data)
+    remarks = []
     if data['warnings']:
         _, offset, reason = data['warnings'][0]
         remarks.append(f'{name}: {reason} (byte {offset}); warnings: {len(data["warnings"])}')
     if is_alone:
+        found = parts(data)
         remarks += [f'  {part}' for part in found]
-        several = channel and sum(part.track == track for part in found) > 1
+        several = sum(part.track == track for part in found) > 1
         what = 'all tracks' if track == 'all' else f'track {track}'
-        remarks.append(f'learning {what}' + f', channel {channel}' * bool(several))
+        remarks.append(f'learning {what}' + f', channel {channel}' * several)
     if channel == PERCUSSION:
         remarks.append(f'{name}: only percussion is learned')
     return remarks
