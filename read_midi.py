@@ -35,6 +35,7 @@ from support.describe import PERCUSSION, Part, describe, track_name
 DATA_BYTES = {**dict.fromkeys((0x8, 0x9, 0xA, 0xB, 0xE), 2), 0xC: 1, 0xD: 1}
 SYSTEM_DATA_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1}
 END_OF_TRACK = b'\x2f'
+MAX_TICKS = (1 << 28) - 1  # of a delta time
 
 # Which messages become words, by the upper half of the status byte; of those with F, the tempo.
 EVENTS = {'notes': {0x8, 0x9}, 'performance': {0x8, 0x9, 0xB, 0xC, 0xE, 0xF}}
@@ -451,7 +452,7 @@ def in_ticks(words):
 
 def delta_time(ticks):
     """The shortest delta time (bytes) of ticks (int); MusicError if no file can hold it."""
-    if ticks >= 1 << 28:
+    if ticks > MAX_TICKS:
         raise MusicError(f'a rest of {ticks} ticks is longer than a MIDI file can hold')
     return vlq(ticks)
 
@@ -493,7 +494,7 @@ class Setup:
             longest = 1 if setup.longest is None else setup.longest
             known = re.fullmatch('[0-9a-f]{4}', setup.division) and resolution(setup.division)
             known = known and all(map(SETUP_EVENT.fullmatch, setup.events.values()))
-            if known and type(longest) is int and 0 < longest < 1 << 28:
+            if known and type(longest) is int and 0 < longest <= MAX_TICKS:
                 return setup
         raise MusicError(f'impossible division, tempo, time signature or program: {fields}')
 

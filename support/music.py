@@ -12,9 +12,9 @@ import itertools
 import os
 import re
 
-from read_midi import WORD, MidiError, MusicError, Setup, choose_channel, choose_track, from_bytes
-from read_midi import in_ticks, in_time, parse_word, parts, quarter_of, read_midi, resolution
-from read_midi import setup_of, to_words, track_numbers, with_deltas
+from read_midi import MAX_TICKS, WORD, MidiError, MusicError, Setup, choose_channel, choose_track
+from read_midi import from_bytes, in_ticks, in_time, parse_word, parts, quarter_of, read_midi
+from read_midi import resolution, setup_of, to_words, track_numbers, with_deltas
 from support import terminal
 from support.describe import PERCUSSION
 from support.notes import PEDAL, notes_of
@@ -26,7 +26,6 @@ from support.text import EOS
 MAX_TYPES_PER_TOKEN = 0.2
 ENDINGS = ('.mid', '.midi', '.kar', '.rmi', '.smf')
 PITCHES = ['C', 'C#', 'D', 'D#', 'E', 'F', 'F#', 'G', 'G#', 'A', 'A#', 'B']
-MAX_TICKS = (1 << 28) - 1  # of a delta time
 
 
 @dataclasses.dataclass(frozen=True)

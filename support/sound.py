@@ -20,7 +20,7 @@ import numpy
 import pretty_midi
 import soundfile
 
-from read_midi import MusicError, resolution, vlq
+from read_midi import MAX_TICKS, MusicError, resolution, vlq
 from support import terminal
 from support.describe import PERCUSSION
 from support.music import pitch_name
@@ -150,8 +150,8 @@ def _for_synthesizer(data, softer):
         elif tempo and chunk['meta'] == b'\x51':
             chunk = {**chunk, 'body': tempo.to_bytes(3, 'big')}
         chunks.append(chunk)
-    second = 1 / (seconds(data, [end + 1]) - seconds(data, [end]))[0]  # in ticks
-    chunks[-1] = {**chunks[-1], 'delta': vlq(min(round(second), 2**28 - 1))}  # End of Track
+    second = 1 / numpy.diff(seconds(data, [end, end + 1]))[0]  # in ticks
+    chunks[-1] = {**chunks[-1], 'delta': vlq(min(round(second), MAX_TICKS))}  # End of Track
     return {'header': header, 'tracks': [{'chunks': chunks}]}
 
 
