@@ -368,7 +368,7 @@ def _candidates(data, track, channel):
     return [part for part in found if part.channel != PERCUSSION] or found
 
 
-def track_numbers(data, track=None):
+def track_numbers(data, track):
     """The number itself of one track (int), or the numbers of all (None or 'all'), to loop over.
 
     MusicError if there is no such track.
