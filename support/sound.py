@@ -70,8 +70,7 @@ def write_audio(data, path, soundfont=None):
     is nothing to hear or too much, or if the SoundFont is none; OSError if a file cannot be read
     or written.
     """
-    played = playable(data)
-    rate, samples = _render(data, played, soundfont or SOUNDFONT)
+    rate, samples = _render(data, soundfont or SOUNDFONT)
     file_format = FORMATS.get(pathlib.Path(path).suffix.lower(), 'WAV')
     buffer = io.BytesIO()
     scale = numpy.float32(PEAK / max(int(samples.max()), -int(samples.min())))
@@ -82,8 +81,9 @@ def write_audio(data, path, soundfont=None):
         file.write(buffer.getbuffer())
 
 
-def _render(data, played, soundfont):
-    """(samples per second, (N, 2) int16) of the sound of the notes `played` of a piece."""
+def _render(data, soundfont):
+    """(samples per second, (N, 2) int16) of the sound of a piece."""
+    played = playable(data)
     if midirenderer is None:
         raise MusicError(
             'no sound: midirenderer is not installed, or there is none for this machine; '
@@ -127,17 +127,16 @@ def _for_synthesizer(data, softer):
     only the last one of notes that overlap is kept; for the others stands a key pressure, which
     does nothing. SMPTE frames, which it does not know, become quarters of one second.
     """
-    header, tempo = data['header'], None
+    header, tempo, chunks = data['header'], None, []
     if resolution(header[12:].hex()) < 0:
         frames, tempo = 256 - header[12], 1000000
         if frames == 29:  # it stands for 29.97
             frames, tempo = 30, 1001000
         header = header[:12] + (frames * header[13]).to_bytes(2, 'big')
-    sounding, chunks = collections.Counter(), []
-    end = max(note.end for note in notes(data))
-    if tempo:
         chunks.append({'delta': b'\0', 'status': b'\xff', 'meta': b'\x51', 'length': b'\3'})
         chunks[0]['body'] = tempo.to_bytes(3, 'big')
+    sounding = collections.Counter()
+    end = max(note.end for note in notes(data))
     for chunk in data['tracks'][0]['chunks']:
         (kind, channel), body = divmod(chunk['status'][0], 16), chunk['body']
         if kind == 9 and body[1]:
@@ -249,11 +248,11 @@ def drum_name(key):
 # Line
 
 
-def line_of(data, columns=79):
+def line_of(data):
     """Note names and lengths (str, two lines at most) of what `to_data` gives: A4 1/8, C5 1/4.
 
     Lengths are those of notation that are nearest, as parts of a whole note; of SMPTE, seconds.
-    What begins together is joined by +, and drums have no length.
+    What begins together is joined by +, and drums have no length. A line has 79 columns at most.
     """
     words, whole = [], 4 * resolution(data['header'][12:].hex())
     for start, chord in itertools.groupby(notes(data), lambda note: note.start):
@@ -269,4 +268,4 @@ def line_of(data, columns=79):
         elif pitched:
             begin, end = seconds(data, [start, pitched[0].end])
             words[-1] += f' {end - begin:.2f} s'
-    return '\n'.join(textwrap.wrap(', '.join(words), columns, max_lines=2, placeholder=' ...'))
+    return '\n'.join(textwrap.wrap(', '.join(words), 79, max_lines=2, placeholder=' ...'))
