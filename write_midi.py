@@ -10,7 +10,6 @@ write_midi(to_data(['00_90_4560', '8360_80_4540']), 'note.mid')    # pseudo-word
 """
 
 import collections
-import contextlib
 import math
 import os
 import sys
@@ -89,7 +88,7 @@ def _with_all_notes_ended(words, setup, composed):
     for (channel, key), starts in sounding.items():
         for _ in starts:
             end(tick + quarter, channel, key)
-    events.append((max([tick, *(at for at, _ in events[-1:])]), b'\xff\x2f\x00'))
+    events.append((max([tick, *(at for at, _ in events)]), b'\xff\x2f\x00'))
     return events
 
 
@@ -154,11 +153,13 @@ def main(argv=None):
     for name in (args.words, args.like):
         if name and all(map(os.path.exists, (name, args.out))) and os.path.samefile(name, args.out):
             parser.error(f'{args.out} is read here; write to another file')
-    if args.words == '-' and sys.stdin is None:
+    if args.words != '-':
+        with terminal.opened(args.words) as file:
+            raw = file.read()
+    elif sys.stdin:
+        raw = sys.stdin.buffer.read()
+    else:
         raise MusicError('-: stdin is closed')
-    stdin = contextlib.nullcontext(sys.stdin.buffer) if args.words == '-' else None
-    with stdin or terminal.opened(args.words) as file:
-        raw = file.read()
     # PowerShell's > writes UTF-16; what is no text becomes a word that is none
     encoding = 'utf-16' if raw[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
     words = raw.decode(encoding, 'replace').split()
