@@ -41,7 +41,7 @@ MAX_TICKS = (1 << 28) - 1  # of a delta time
 EVENTS = {'notes': {0x8, 0x9}, 'performance': {0x8, 0x9, 0xB, 0xC, 0xE, 0xF}}
 _TEMPO = '5103(?!000000)[0-9a-f]{6}'
 WORD = re.compile(
-    '((?:[89a-f][0-9a-f]){0,3}[0-7][0-9a-f])'
+    '((?!80)(?:[89a-f][0-9a-f]){0,3}[0-7][0-9a-f])'
     f'_([89be][0-9a-f]_(?:[0-7][0-9a-f]){{2}}|c[0-9a-f]_[0-7][0-9a-f]|ff_{_TEMPO})'
 )
 # A tempo, a time signature or a program.
@@ -460,7 +460,7 @@ def delta_time(ticks):
 def parse_word(word):
     """(ticks, status, body) of a pseudo-word: int, one byte, data bytes; MusicError if none."""
     match = WORD.fullmatch(word)
-    if match and not match[1].startswith('80'):
+    if match:
         status, body = match[2].split('_')
         return vlq_value(bytes.fromhex(match[1])), bytes.fromhex(status), bytes.fromhex(body)
     raise MusicError(
@@ -509,17 +509,17 @@ def resolution(division):
 
 
 def quarter_of(division):
-    """Ticks (int) of a quarter or, of SMPTE frames, of half a second: a quarter at tempo 120."""
+    """Ticks (int), at least 1, of a quarter or, of SMPTE, of half a second: one at tempo 120."""
     ticks = resolution(division)
-    return ticks if ticks > 0 else -ticks // 2
+    return ticks if ticks > 0 else max(1, -ticks // 2)
 
 
 def setup_of(data, track, channel=None):
     """The Setup of a track (int) or of all ('all'), or of one channel (1 to 16) in it.
 
     Tempo and time signature are those that hold for most ticks; before the first of the file
-    they are IMPLIED. Programs are the first of each channel. `longest` is None. MusicError if
-    the division is 0.
+    they are IMPLIED. Programs are the first of each channel; of several at one tick the last,
+    which sounds. `longest` is None. MusicError if the division is 0.
     """
     division = data['header'][12:].hex()
     if not resolution(division):
@@ -539,7 +539,10 @@ def setup_of(data, track, channel=None):
                 is_foreign = not meta and number not in own
                 found[event[: 4 if meta else 2]].append((is_foreign, tick, event))
     for kind, changes in found.items():
-        found[kind] = _longest_held(changes, end, kind) if kind in IMPLIED else min(changes)[-1]
+        if kind in IMPLIED:
+            found[kind] = _longest_held(changes, end, kind)
+        else:
+            found[kind] = min(reversed(changes), key=lambda change: change[:2])[-1]
     kinds = sorted(filter(found.get, found), reverse=True)
     return Setup(division, {kind: found[kind] for kind in kinds})
 

@@ -57,7 +57,7 @@ def explain(saved, step, unseen, words, given, wakati=False):
     """
     vocabulary, named, explained, logits = saved.vocabulary, visible, [], None
     if saved.kind == 'music':
-        quarter = max(1, quarter_of(Setup.from_dict(saved.setup).division))  # a stranger's is 0
+        quarter = quarter_of(Setup.from_dict(saved.setup).division)
         named = functools.partial(note_name, quarter=quarter)
     pieces = detokenize_stream(words, saved.tokenizer, wakati)
     saved.model.initialize_state(1)

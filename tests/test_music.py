@@ -143,6 +143,15 @@ def test_a_file_without_time(division):
         read_midi.setup_of(read_midi.from_bytes(song('00 90 45 64', division=division)), 0)
 
 
+@pytest.mark.parametrize('division', [0xFF01, 0xFF02, 0xE728])
+@pytest.mark.parametrize('notes', ['00 90 45 64  60 80 45 40', '00 90 45 64'])
+@pytest.mark.parametrize('grid', [0, 12])
+def test_ticks_of_a_second_can_be_learned(folder, division, notes, grid):
+    (folder / 'slow.mid').write_bytes(song(notes, division=division))
+    setup = music.read(['slow.mid'], grid=grid).setup
+    assert read_midi.Setup.from_dict(dataclasses.asdict(setup)) == setup and setup.longest >= 1
+
+
 def test_the_setup_has_the_first_programs():
     raw = song(
         '60 ff 51 03 00 00 01  00 c0 05  00 ff 51 03 00 00 02',
@@ -157,6 +166,8 @@ def test_the_setup_has_the_first_programs():
     assert read_midi.setup_of(data, 0).events == {**events, 'c0': 'c005'}  # its own program
     assert read_midi.setup_of(data, 1).events == {**events, 'c0': 'c00a'}
     assert read_midi.setup_of(data, 'all').events == {**events, 'c0': 'c00b', 'c1': 'c10c'}
+    at_once = read_midi.from_bytes(song('00 c0 18  00 c0 05  00 c0 06  00 90 45 64'))
+    assert read_midi.setup_of(at_once, 0).events == {'c0': 'c006'}  # the one that sounds
     no_own = read_midi.from_bytes(song('00 90 45 64', '40 c0 05', '30 c0 06'))
     assert read_midi.setup_of(no_own, 0).events == {'c0': 'c006'}
     other_pieces = read_midi.from_bytes(
@@ -458,6 +469,7 @@ def test_the_longest_note():
 def test_an_impossible_word_is_named(word):
     with pytest.raises(read_midi.MusicError) as error:
         write_midi.to_data(['00_90_4050', word])
+    assert not music.pitch_words([word]) and not read_midi.WORD.fullmatch(word)
     assert repr(word) in str(error.value) and '\n' not in str(error.value)
 
 
