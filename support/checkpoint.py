@@ -61,24 +61,17 @@ class Checkpoint:
     crc: int  # zlib.crc32 of the ids that it learns
     sources: list = dataclasses.field(default_factory=list)  # of str: files, see data.Data
     options: dict = dataclasses.field(default_factory=dict)  # of train.py
-    epoch: float = 0  # how many times the text was read; in best.npz maybe a part of a time
-    best_epoch: float = 0  # with the lowest validation loss
+    epoch: int | float = 0  # how many times the text was read; in best.npz maybe a part of a time
+    best_epoch: int | float = 0  # with the lowest validation loss
     best_loss: float | None = None  # nats per word, of that epoch; None without validation
     training: dict = dataclasses.field(default_factory=dict)  # arrays, from training_state
     path: pathlib.Path | None = None  # where it was loaded from
 
 
-_TYPES = {
-    'kind': str,
-    'vocabulary': list,
-    'tokenizer': str,
-    'setup': (dict, type(None)),
-    'crc': int,
-    'sources': list,
-    'options': dict,
-    'epoch': (int, float),
-    'best_epoch': (int, float),
-    'best_loss': (float, type(None)),
+_TYPES = {  # of the fields that are in the meta
+    field.name: field.type
+    for field in dataclasses.fields(Checkpoint)
+    if field.name not in ('model', 'training', 'path')
 }
 
 
@@ -293,13 +286,8 @@ def _meta(path, arrays):
             f'{path}: format {version}, but this version reads format {FORMAT}; '
             'train again, or use the version that wrote it'
         )
-    for name, kind in {
-        'format': int,
-        'n_units': int,
-        'n_layers': int,
-        'cell': str,
-        **_TYPES,
-    }.items():
+    types = {'format': int, 'n_units': int, 'n_layers': int, 'cell': str, **_TYPES}
+    for name, kind in types.items():
         if not isinstance(meta.get(name), kind):
             raise CheckpointError(f'{foreign} (no {name})')
     words = meta['vocabulary']
