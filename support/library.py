@@ -10,7 +10,6 @@ work of a text at a time, or a part of it.
 import array
 import collections
 import concurrent.futures
-import concurrent.futures.process
 import dataclasses
 import hashlib
 import itertools
@@ -72,27 +71,22 @@ def encode_texts(sources, valid_text='', store='.', reading=Reading(), known=())
     written.
     """
     sources, store = [find(source) for source in sources], pathlib.Path(store)
-    named, paths, remarks = set(), [], []
+    paths, remarks = [], []
     for source in sources:
         if os.path.isdir(source):
             found, others = files_in(source, (*ENDINGS, '.zip'))
             remarks += passed_over(source, others, (*ENDINGS, '.zip'))
             paths += map(str, found)
         else:
-            named.add(source)
             paths.append(source)
     files = [(path, *_facts(path)) for path in map(os.path.realpath, paths)]
-    key = json.dumps(
-        [
-            *(FORMAT, sources, files, zlib.crc32(valid_text.encode())),
-            *(dataclasses.astuple(reading), *known),
-        ]
-    )
+    crc = zlib.crc32(valid_text.encode())
+    key = json.dumps([FORMAT, sources, files, crc, dataclasses.astuple(reading), *known])
     digest = hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:16]
     ids_path = store / f'{name_of(sources[0])[:40]}-{digest}.ids'
     store.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(ids_path.with_suffix('.lock')):  # one process makes it, others wait
-        library = _load(ids_path) or _make(ids_path, paths, named, valid_text, reading, known)
+        library = _load(ids_path) or _make(ids_path, paths, sources, valid_text, reading, known)
     return dataclasses.replace(library, remarks=remarks + library.remarks)
 
 
@@ -120,12 +114,12 @@ def _load(ids_path):
     return library if whole else None
 
 
-def _make(ids_path, paths, named, valid_text, reading, known):
+def _make(ids_path, paths, sources, valid_text, reading, known):
     """Encodes the texts at the paths and valid_text, writes both files; returns the Library."""
     tokenizer, why = _choose_tokenizer(paths, reading)
     with terminal.replacing(ids_path) as file:
         writer = _Writer(file)
-        remarks = _write_texts(writer, paths, named, reading, tokenizer)
+        remarks = _write_texts(writer, paths, sources, reading, tokenizer)
         if set(writer.index) <= {EOS}:
             raise CorpusError(
                 f'{remarks[0]}; none of the {len(paths)} texts can be read'
@@ -135,7 +129,7 @@ def _make(ids_path, paths, named, valid_text, reading, known):
         words = tokenize(valid_text, tokenizer)
         valid_words = list(dict.fromkeys(words))
         writer.write(valid_words, encode(words, valid_words))
-        counts = dict(zip(writer.index, writer.counts))
+        counts = dict(zip(writer.index, writer.counts.tolist()))
         vocabulary = make_vocabulary(counts, reading.min_count, reading.vocab_size, known)
         checksum = writer.renumber(vocabulary)
     notes = {
@@ -164,10 +158,10 @@ def _choose_tokenizer(paths, reading):
     return explained_tokenizer(start, reading.level, reading.tokenizer)
 
 
-def _write_texts(writer, paths, named, reading, tokenizer):
+def _write_texts(writer, paths, sources, reading, tokenizer):
     """Writes the ids of the texts with a _Writer; returns the remarks (list of str).
 
-    CorpusError if one of the paths in `named` (set) cannot be read.
+    CorpusError if one of the paths is itself a source, and cannot be read.
     """
     sizes = [_facts(path)[0] for path in paths]
     jobs = [(path, reading, tokenizer) for path in paths]
@@ -178,7 +172,7 @@ def _write_texts(writer, paths, named, reading, tokenizer):
         for path, size, parts in zip(paths, sizes, work(_encode_file, jobs)):
             left = size
             for part in parts:
-                if part.left_out and path in named:
+                if part.left_out and path in sources:
                     raise CorpusError(part.left_out[0])
                 writer.write(part.words, part.ids)
                 remarks += [f'left out: {reason}' for reason in part.left_out]
@@ -197,14 +191,13 @@ class _Writer:
     def __init__(self, file):
         self.file = file
         self.index = {}  # word: id
-        self.counts = []  # of each id
+        self.counts = numpy.zeros(0, 'i8')  # of each id
 
     def write(self, words, ids):
         """words: list of different str; ids: (N,) int32, positions in that list."""
         table = numpy.array([self.index.setdefault(word, len(self.index)) for word in words], 'i')
-        self.counts.extend([0] * (len(self.index) - len(self.counts)))
-        for i, count in zip(table.tolist(), numpy.bincount(ids, minlength=len(words)).tolist()):
-            self.counts[i] += count
+        self.counts.resize(len(self.index), refcheck=False)  # with zeros
+        self.counts[table] += numpy.bincount(ids, minlength=len(words))
         self.file.write(table[ids])
 
     def renumber(self, vocabulary):
@@ -293,7 +286,7 @@ def _in_helpers(work, jobs):
             while pending:
                 yield pending.popleft().result()
                 pending.extend(pool.submit(_listed, work, job) for job in itertools.islice(jobs, 1))
-        except concurrent.futures.process.BrokenProcessPool:
+        except concurrent.futures.BrokenExecutor:
             raise CorpusError(
                 'a helper that reads texts was killed; is there enough memory?'
             ) from None
