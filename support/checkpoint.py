@@ -14,11 +14,11 @@ in it.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 import re
-import stat
 import sys
 import zipfile
 
@@ -40,8 +40,6 @@ _HEADER = re.compile(
     rb"(True|False), 'shape': \(([0-9, ]*)\), \} *\n",
     re.DOTALL,
 )
-
-
 _WORD = re.compile('[^\ud800-\udfff]+')  # without halves of characters: no output could hold them
 
 
@@ -196,10 +194,7 @@ def resume(trained, saved, optimizer, batchsize, comm):
     trained.epoch, trained.best_epoch = saved.epoch, saved.best_epoch
     trained.best_loss, model = saved.best_loss, trained.model
     path, state = saved.path, saved.training
-
-    def array(name, shape, dtype='f'):
-        return _fitting(path, state, name, shape, dtype)
-
+    array = functools.partial(_fitting, path, state)
     try:
         serializers.NpzDeserializer(state, 'optimizer/').load(optimizer)
     except (KeyError, TypeError, ValueError) as error:
@@ -228,9 +223,10 @@ def begin(model, initial):
     The words of `initial` are the first words of the model. The rows of the others, in the
     embedding and in the output layer, stay as they are.
     """
-    weights = dict(initial.model.namedparams()) if initial else {}
-    for name, param in model.namedparams() if initial else ():
-        param.array[: len(weights[name].array)] = weights[name].array
+    if initial:
+        weights = dict(model.namedparams())
+        for name, param in initial.model.namedparams():
+            weights[name].array[: len(param.array)] = param.array
 
 
 def updates_of(saved):
@@ -312,7 +308,7 @@ def _arrays(path, *prefixes):
     """
     damaged = f'{path}: not a checkpoint, or a damaged one'
     try:
-        if not os.path.isfile(path) and not stat.S_ISDIR(os.stat(path).st_mode):
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             raise CheckpointError(f'{path}: a pipe or a device, not a file')  # it might never end
         with terminal.opened(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
