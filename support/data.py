@@ -115,13 +115,12 @@ def _description(learned, initial):
     if initial:
         new = len(learned.vocabulary) - len(initial.vocabulary)
         lines.append(f'begins with {initial.path}: {new:,} of {types:,} words are new to it')
-    if learned.kind == 'text' or types / n <= music.MAX_TYPES_PER_TOKEN:
-        return lines
-    warning = (
-        'so many different words can only be learned by heart; --grid 12 for a recording, '
-        '--events notes, another --track, a score, or several files have more in common'
-    )
-    return [*lines, warning]
+    if learned.kind == 'music' and types / n > music.MAX_TYPES_PER_TOKEN:
+        lines.append(
+            'so many different words can only be learned by heart; --grid 12 for a recording, '
+            '--events notes, another --track, a score, or several files have more in common'
+        )
+    return lines
 
 
 def _counts(ids, vocabulary):
@@ -279,7 +278,7 @@ def _other_words(sources, args, remarks, kind, tokenizer, setup):
     return _in_a_row(found.pieces)
 
 
-def _read_music(sources, args, setup=None):
+def _read_music(sources, args, setup):
     for source in sources:
         if source.lower().endswith('.txt') and not is_folder(source):
             raise CorpusError(f'{source}: a text; --corpus learns it, --midi is for music')

@@ -167,10 +167,8 @@ def ending_all(comm):
     """
     try:
         yield
-    except (FloatingPointError, terminal.UserError):
-        raise
     except BaseException as error:
-        if comm.size == 1:
+        if comm.size == 1 or isinstance(error, (FloatingPointError, terminal.UserError)):
             raise
         with contextlib.redirect_stderr(sys.__stderr__):
             if not isinstance(error, (OSError, MemoryError, KeyboardInterrupt)):

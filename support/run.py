@@ -24,7 +24,7 @@ import matplotlib.figure
 
 from support import checkpoint, terminal
 
-SIGNALS = {'SIGINT', 'SIGTERM', 'SIGHUP'} & {number.name for number in signal.Signals}
+SIGNALS = [s for s in signal.Signals if s.name in ('SIGINT', 'SIGTERM', 'SIGHUP')]
 
 
 class Folder:
@@ -171,7 +171,7 @@ class Stop:
     def __enter__(self):
         self._before = {
             number: signal.signal(number, self._on_signal)
-            for number in map(signal.Signals.__getitem__, sorted(SIGNALS))
+            for number in SIGNALS
             if signal.getsignal(number) is not signal.SIG_IGN  # as for a job in the background
         }
         return self
