@@ -150,11 +150,11 @@ def _choose_tokenizer(paths, reading):
     """explained_tokenizer of the first texts, as many as it looks at."""
     texts = (text for path in paths for text, _ in _texts(path, reading, aozora.Lines()))
     start = ''
-    while len(start) < SAMPLE and reading.level == 'word' and not reading.tokenizer:
-        piece = next(texts, None)
-        if piece is None:
-            break
-        start += piece
+    if reading.level == 'word' and not reading.tokenizer:
+        for text in texts:
+            start += text
+            if len(start) >= SAMPLE:
+                break
     return explained_tokenizer(start, reading.level, reading.tokenizer)
 
 
