@@ -214,7 +214,8 @@ def _known(args, model):
 @terminal.doing('reading')
 def _load_texts(args, model):
     """Data of folders of texts, or of several texts, which may be larger than memory."""
-    valid = ''.join(read(source, args.encoding, args.errors) for source in args.valid or [])
+    with _no_music(args.valid or []):
+        valid = ''.join(read(source, args.encoding, args.errors) for source in args.valid or [])
     reading = Reading(**{name: getattr(args, name) for name in vars(Reading())})
     found = encode_texts(args.corpus, valid, LIBRARIES, reading, _known(args, model))
     n_val = found.n_valid if args.valid else int(len(found.ids) * args.val_frac)

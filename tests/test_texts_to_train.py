@@ -212,7 +212,7 @@ for name in ('grp', 'pwd', 'resource', 'termios'):
     sys.modules[name] = None
 import train
 from support import library
-library.ALONE = 0
+library.LARGE = 0
 sys.exit(train.main())
 """
     for argv in (['--corpus', 'library', *TINY], ['--resume', '--epoch', '3']):
