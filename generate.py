@@ -150,7 +150,8 @@ def main(argv=None):
         rng=numpy.random.RandomState(seed),
     )
     if kind == 'text' and args.num == 1 and not args.why:
-        texts = [(vocabulary[i] for (i,) in drawn)]  # written as it is drawn
+        words = (vocabulary[i] for (i,) in drawn)
+        texts = [up_to(words, args.stop)]  # written as it is drawn
     else:
         ends = {args.stop, EOS} if kind == 'music' else {args.stop}
         with terminal.doing('drawing words', args.length) as advance:
@@ -256,7 +257,7 @@ def sample(saved, length=60, seed=0):
 def readable(words, saved):
     """Words as a person reads them (str): a text, or the notes of a piece, A4 1/8, C5 1/4."""
     if saved.kind == 'text':
-        return ''.join(written([], words, saved.tokenizer))
+        return ''.join(written(words, saved.tokenizer))
     from support import sound  # late: see save_music
 
     pieces = [[*piece] for end, piece in itertools.groupby(words, EOS.__eq__) if not end]
@@ -270,10 +271,9 @@ def ids_of(word, saved):
     return [i for i, other in enumerate(saved.vocabulary) if other == word]
 
 
-def written(start, new, tokenizer, wakati=False, stop=None):
-    """Yields the text (str) of the words start + new, word by word, to the first `stop` in new."""
+def written(words, tokenizer, wakati=False):
+    """Yields the text (str) of words, word by word."""
     text = '\n'
-    words = itertools.chain(start, up_to(new, stop))
     for text in detokenize_stream(words, tokenizer, wakati):
         yield text
     if text != '\n':
@@ -290,22 +290,22 @@ def up_to(words, stop):
 
 def save_text(start, texts, tokenizer, args):
     """Writes texts (lists of words), each after the words `start`, to --out or stdout."""
-    pieces = (
-        piece
-        for n, text in enumerate(texts)
-        for piece in itertools.chain(
-            ['\n'] if n else [], written(start, text, tokenizer, args.wakati, args.stop)
-        )
-    )
+
+    def pieces():
+        for n, text in enumerate(texts):
+            if n:
+                yield '\n'
+            yield from written(itertools.chain(start, text), tokenizer, args.wakati)
+
     if args.out:
         doing = terminal.doing('writing', args.length * args.num)
         with terminal.telling_older(args.out), doing as advance:
             with terminal.replacing(args.out) as file:
-                for piece in pieces:
+                for piece in pieces():
                     file.write(piece.encode())
                     advance(1)
     else:
-        for piece in pieces:
+        for piece in pieces():
             print(piece, end='', flush=True)
 
 
@@ -320,8 +320,7 @@ def save_music(start, texts, setup, args):
         from support import sound  # late: matplotlib takes 0.4 s, and a text need not wait for it
 
         for text in texts:
-            words = itertools.takewhile(lambda word: word != EOS, up_to(text, args.stop))
-            words = [*start, *words]
+            words = [*start, *itertools.takewhile(EOS.__ne__, text)]
             if args.bpm is not None:
                 words, setup = music.at_tempo(words, setup, args.bpm)
             pieces.append(to_data(words, setup, composed=True))
