@@ -39,9 +39,11 @@ from write_midi import to_data, write_midi
 
 NEAR = 10  # words that --near lists
 DEFAULT_LENGTH = {'text': 100, 'music': 500}
-DEFAULT_TEMPERATURE = {'text': 1.0, 'music': 0.7}  # docs/music.md has the figures
-# Of texts: to a judge nearly as likely as real sentences, docs/training.md, "What was measured".
-DEFAULT_TOP_P = {'text': 0.95, 'music': 1.0}
+DRAWING = {  # the defaults of how words are drawn
+    # To a judge nearly as likely as real sentences, docs/training.md, "What was measured".
+    'text': {'temperature': 1.0, 'top_k': 0, 'top_p': 0.95},
+    'music': {'temperature': 0.7, 'top_k': 0, 'top_p': 1.0},  # docs/music.md has the figures
+}
 ENDINGS = {  # of the files that are written
     'midi': ('.mid', '.midi'),
     'audio': ('.wav', '.flac', '.ogg', '.mp3'),
@@ -115,10 +117,9 @@ def main(argv=None):
     args = parser.parse_args(argv)
     kind = 'music' if any(getattr(args, option) for option in MUSIC) else 'text'
     check(parser, args)
-    args.length = DEFAULT_LENGTH[kind] if args.length is None else args.length
-    args.top_p = DEFAULT_TOP_P[kind] if args.top_p is None else args.top_p
-    if args.temperature is None:
-        args.temperature = DEFAULT_TEMPERATURE[kind]
+    for name, usual in {'length': DEFAULT_LENGTH[kind], **DRAWING[kind]}.items():
+        if getattr(args, name) is None:
+            setattr(args, name, usual)
     path = checkpoint.find(args.model, args.best, kind)
     saved = checkpoint.load(path)
     refuse_sources(args, saved)
@@ -247,8 +248,7 @@ def sample(saved, length=60, seed=0):
     """
     start, forbidden = encode([EOS], saved.vocabulary), ids_of(UNK, saved)
     rng, model = numpy.random.RandomState(seed), saved.model.copy()
-    temperature, top_p = DEFAULT_TEMPERATURE[saved.kind], DEFAULT_TOP_P[saved.kind]
-    drawn = generate(model, start, length, 1, temperature, 0, top_p, forbidden, rng)
+    drawn = generate(model, start, length, **DRAWING[saved.kind], forbidden=forbidden, rng=rng)
     with contextlib.suppress(FloatingPointError):
         return [saved.vocabulary[i] for (i,) in drawn]
     return []
@@ -364,12 +364,10 @@ def save_why(saved, read, shown, texts, args):
             why.explain(saved, counted_step, unseen, [*shown, *text], given, args.wakati)
             for text in texts
         ]
-    temperature, top_p = DEFAULT_TEMPERATURE[saved.kind], DEFAULT_TOP_P[saved.kind]
-    usual = {'temperature': temperature, 'top_k': 0, 'top_p': top_p}
     drawn_with = ' '.join(
         f'--{name.replace("_", "-")} {getattr(args, name):g}'
-        for name, value in usual.items()
-        if getattr(args, name) != value
+        for name, usual in DRAWING[saved.kind].items()
+        if getattr(args, name) != usual
     )
     if args.why == '-':
         print('\n'.join(why.table(words, drawn_with) for words in explained), end='')
