@@ -44,12 +44,13 @@ DRAWING = {  # the defaults of how words are drawn
     'text': {'temperature': 1.0, 'top_k': 0, 'top_p': 0.95},
     'music': {'temperature': 0.7, 'top_k': 0, 'top_p': 1.0},  # docs/music.md has the figures
 }
-ENDINGS = {  # of the files that are written
+ENDINGS = {  # of the files that are written, by option
     'midi': ('.mid', '.midi'),
     'audio': ('.wav', '.flac', '.ogg', '.mp3'),
     'wav': ('.wav',),
     'plot': ('.png',),
     'why': ('.html', '.htm'),
+    'out': (),  # any
 }
 MUSIC = ('midi', 'audio', 'wav', 'plot')  # those that are composed
 
@@ -115,18 +116,18 @@ def main(argv=None):
     """Runs the command with the arguments argv (list of str); returns its exit code."""
     parser = options()
     args = parser.parse_args(argv)
-    kind = 'music' if any(getattr(args, option) for option in MUSIC) else 'text'
-    check(parser, args)
+    kind = 'music' if any(getattr(args, option) is not None for option in MUSIC) else 'text'
+    check(parser, args, kind)
+    check_files(parser, args)
     for name, usual in {'length': DEFAULT_LENGTH[kind], **DRAWING[kind]}.items():
         if getattr(args, name) is None:
             setattr(args, name, usual)
     path = checkpoint.find(args.model, args.best, kind)
     saved = checkpoint.load(path)
-    refuse_sources(args, saved)
     if args.near is not None:
         return list_near(saved, args)
     vocabulary = saved.vocabulary
-    check_model(saved, path, kind)
+    check_model(saved, kind, args)
     start = start_words(args.start, args.primer, saved)
     # A line end first: the network hardly knows an empty memory, and what it would say after its
     # first word is close to chance (docs/training.md, "What was measured").
@@ -335,15 +336,13 @@ def save_music(start, texts, setup, args):
     write_audio = functools.partial(sound.write_audio, soundfont=args.soundfont)
     writers = {'midi': write_midi, 'audio': write_audio, 'wav': write_audio}
     writers['plot'] = sound.write_png
-    for option, write in writers.items():
-        name = getattr(args, option)
-        for n, (data, path) in enumerate(zip(pieces, numbered(name, len(pieces))), 1):
-            if name and n not in silent:
-                remark = ', in place of an older file' if path.exists() else ''
-                with terminal.doing(f'writing --{option}'):
-                    write(data, path)
-                notes = f'{counts[n - 1]} note' + 's' * (counts[n - 1] > 1)
-                print(f'{path}: {notes}{remark}', file=sys.stderr)
+    for option, n, path in targets(args):
+        if option in writers and n not in silent:
+            remark = ', in place of an older file' if path.exists() else ''
+            with terminal.doing(f'writing --{option}'):
+                writers[option](pieces[n - 1], path)
+            notes = f'{counts[n - 1]} note' + 's' * (counts[n - 1] > 1)
+            print(f'{path}: {notes}{remark}', file=sys.stderr)
     return 1 if silent else 0
 
 
@@ -378,62 +377,31 @@ def save_why(saved, read, shown, texts, args):
         file.write(page.encode())
 
 
-def numbered(name, num):
-    """The paths (list of pathlib.Path) of num pieces: name itself, or name-1, name-2, ..."""
-    path = pathlib.Path(name or '-')
-    return [path] if num == 1 else [path.with_stem(f'{path.stem}-{n + 1}') for n in range(num)]
+def outputs(args):
+    """The files to write as they are named: dict of option to name (str)."""
+    names = {option: getattr(args, option) for option in ENDINGS}
+    if args.why == '-':  # a table, not a file
+        del names['why']
+    return {option: name for option, name in names.items() if name is not None}
 
 
 def targets(args):
-    """[(option, path)] of the files (pathlib.Path) to write; of --num pieces, each has its own."""
-    names = {option: getattr(args, option) for option in ('out', *ENDINGS)}
-    return [
-        (option, path)
-        for option, name in names.items()
-        if name is not None and (option, name) != ('why', '-')  # a table, not a file
-        for path in numbered(name, args.num if option in MUSIC else 1)
-    ]
+    """Yields (option, n, pathlib.Path) of the files to write: of --num pieces, the n-th, from 1."""
+    for option, name in outputs(args).items():
+        path, num = pathlib.Path(name), args.num if option in MUSIC else 1
+        for n in range(1, num + 1):
+            yield option, n, path if num == 1 else path.with_stem(f'{path.stem}-{n}')
 
 
-def refuse_sources(args, saved):
-    """WrongUse if it would write over a file that the model has learned."""
-    learned = {file_id(path) for path in saved.sources} - {None}
-    for option, path in targets(args):
-        if file_id(path) in learned:
-            raise WrongUse(f'--{option} {path}: the model has learned this file; take another name')
-
-
-def file_id(path):
-    """What a file is on this machine, by whatever name or link; None if there is none."""
-    try:
-        stat = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return stat.st_dev, stat.st_ino
-
-
-def check_model(saved, path, kind):
-    """Refuses a Checkpoint, read from path, that cannot write this kind, 'text' or 'music'."""
-    if saved.kind != kind:
-        advice = '--midi out.mid composes'
-        if kind == 'music':
-            advice = 'leave out --midi, --audio, --wav and --plot'
-        raise WrongUse(f'{path} is a model of {saved.kind}, not of {kind}: {advice}')
-    if EOS not in saved.vocabulary:
-        raise checkpoint.CheckpointError(f'{path}: its vocabulary has no {EOS}')
-
-
-def check(parser, args):
-    """Refuses options that do not go together."""
-    outputs = {option: getattr(args, option) for option in MUSIC}
-    outputs = {option: name for option, name in outputs.items() if name is not None}
+def check(parser, args, kind):
+    """Refuses options that do not go together; kind: 'text' or 'music'."""
     others = {*vars(args)} - {'near', 'model', 'best'}
     if args.near is not None and any(getattr(args, o) != parser.get_default(o) for o in others):
         parser.error('--near lists words and writes nothing; it goes with --model and --best only')
     if args.near == '':
         parser.error('--near is empty')
     for word in (*args.start, args.near or '', args.stop or ''):
-        if not word.isascii() and re.search('[\ud800-\udfff]', word):
+        if re.search('[\ud800-\udfff]', word):
             raise WrongUse(
                 f'{word!r} is not UTF-8: set the terminal to UTF-8 (LANG, or chcp 65001)'
             )
@@ -443,9 +411,9 @@ def check(parser, args):
         parser.error('--start is empty')
     if args.primer and os.path.isdir(args.primer):
         parser.error(f'--primer {args.primer!r} is a folder; it takes one .mid')
-    if args.primer and not outputs:
+    if args.primer and kind == 'text':
         parser.error('--primer begins music; where shall it go? for instance --midi out.mid')
-    if outputs and (args.out or args.wakati):
+    if kind == 'music' and (args.out or args.wakati):
         parser.error('--out and --wakati are for text')
     if args.out and args.out.endswith('.npz'):
         parser.error(f'--out {args.out!r} is the name of a checkpoint')
@@ -453,7 +421,7 @@ def check(parser, args):
         parser.error('--primer and --start: one beginning is enough')
     if args.no_primer and not args.primer:
         parser.error('--no-primer without --primer')
-    if args.bpm is not None and not outputs:
+    if args.bpm is not None and kind == 'text':
         parser.error('--bpm is for music')
     if args.soundfont and not (args.audio or args.wav):
         parser.error('--soundfont is for the sound: --audio out.mp3 or --wav out.wav')
@@ -461,25 +429,21 @@ def check(parser, args):
         parser.error(f'--soundfont {args.soundfont!r}: no such file')
     if args.why and args.length == 0 and not (args.start or args.primer):
         parser.error('--why --length 0 explains the words of --start: which are they?')
-    outputs |= {'why': args.why} if args.why not in (None, '-') else {}
-    outputs |= {'out': args.out} if args.out is not None else {}
-    for option, name in outputs.items():
-        path = pathlib.Path(name)
+
+
+def check_files(parser, args):
+    """Refuses names that no file can have, those of inputs or of a run, and one name twice."""
+    for option, name in outputs(args).items():
+        path, endings = pathlib.Path(name), ENDINGS[option]
         if not path.name or path.is_dir():
             parser.error(f'--{option} {name!r} is not the name of a file')
-        endings = ENDINGS.get(option, ())
         unclear = path.suffix or option in ('audio', 'why')
         if endings and unclear and path.suffix.lower() not in endings:
             endings = ' or '.join(endings)
             parser.error(f'--{option} {name!r}: its name should end in {endings}')
         if not path.parent.is_dir():
             parser.error(f'--{option} {name!r}: there is no folder {path.parent}')
-    check_targets(parser, args)
-
-
-def check_targets(parser, args):
-    """Refuses names of files that would be written over each other, an input or a run's files."""
-    paths = [path for _, path in targets(args)]
+    paths = [path for _, _, path in targets(args)]
     for path in paths:
         if path.name in checkpoint.FILES and path.with_name('last.npz').exists():
             parser.error(f'{path} belongs to a run of train.py; take another name')
@@ -487,6 +451,30 @@ def check_targets(parser, args):
     if len(set(files)) < len(files):
         options = '--out, --why, --midi, --audio, --wav, --plot, --primer and --soundfont'
         parser.error(f'{options}: each needs a file of its own')
+
+
+def check_model(saved, kind, args):
+    """Refuses a Checkpoint that has learned a file to write over, or that writes no such kind."""
+    learned = {file_id(path) for path in saved.sources} - {None}
+    for option, _, path in targets(args):
+        if file_id(path) in learned:
+            raise WrongUse(f'--{option} {path}: the model has learned this file; take another name')
+    if saved.kind != kind:
+        advice = '--midi out.mid composes'
+        if kind == 'music':
+            advice = 'leave out --midi, --audio, --wav and --plot'
+        raise WrongUse(f'{saved.path} is a model of {saved.kind}, not of {kind}: {advice}')
+    if EOS not in saved.vocabulary:
+        raise checkpoint.CheckpointError(f'{saved.path}: its vocabulary has no {EOS}')
+
+
+def file_id(path):
+    """What a file is on this machine, by whatever name or link; None if there is none."""
+    try:
+        stat = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def list_near(saved, args):
