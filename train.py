@@ -175,9 +175,9 @@ def main(argv=None):
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(terminal.Screen(sys.stdout)))
         comm = stack.enter_context(parallel.processes('--mpi' in argv))
-        folder = stack.enter_context(run.Folder())
+        folder, parser = stack.enter_context(run.Folder()), options()
         args, saved, initial = parallel.together(
-            comm, lambda: merge(options(), argv, RUN, DEFAULTS, folder, comm)
+            comm, lambda: merge(parser, vars(parser.parse_args(argv)), RUN, DEFAULTS, folder, comm)
         )
         learned = parallel.together(comm, lambda: data.load(args, saved, initial))
         print(*learned.remarks, sep='\n')

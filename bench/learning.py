@@ -106,12 +106,11 @@ def main(argv=None):
     methods = parser.parse_args(argv[:end]).methods
     if not {*methods} <= {*METHODS}:
         parser.error(f'methods are {" and ".join(METHODS)}; options of train.py follow --')
-    given = vars(train.options().parse_args(argv[end + 1 :]))
+    options = train.options()
+    given = vars(options.parse_args(argv[end + 1 :]))
     for name in given.keys() & WITHOUT:
         parser.error(f'--{name.replace("_", "-")} has no effect here; leave it out')
-    args, _, _ = merge(
-        train.options(), argv[end + 1 :], train.RUN, train.DEFAULTS, None, parallel.ALONE
-    )
+    args, _, _ = merge(options, given, train.RUN, train.DEFAULTS, None, parallel.ALONE)
     if not (args.val_frac or args.valid):
         parser.error('--val-frac 0: perplexities of validation are what it prints')
     with run.no_warnings():

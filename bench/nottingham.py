@@ -24,7 +24,8 @@ import chainer
 import numpy
 
 from bench.ngrams import ORDER, NGrams
-from support import checkpoint, data, music, options, parallel, run, terminal
+from support import checkpoint, data, music, parallel, run, terminal
+from support.options import merge
 from support.text import EOS, encode, make_vocabulary
 
 # Options of train.py that nothing here would follow.
@@ -100,18 +101,20 @@ def main(argv=None):
     )
     parser.add_argument('folder', type=pathlib.Path)
     args, rest = parser.parse_known_args(argv)
-    for name in vars(train.options().parse_args(rest)).keys() & WITHOUT:
+    options = train.options()
+    given = vars(options.parse_args(rest))
+    for name in given.keys() & WITHOUT:
         parser.error(f'--{name.replace("_", "-")} has no effect here; leave it out')
     paths = sorted(args.folder.glob('jigs*.mid'))
     if len(paths) < 3:
         parser.error(f'{args.folder}: no folder of the melodies, jigs1.mid and so on')
-    argv = ['--midi', *map(str, paths), '--min-count', '2', '--out', 'result/nottingham', *rest]
+    usual = {'midi': [*map(str, paths)], 'min_count': 2, 'out': 'result/nottingham'}
     learned, validation, test, setup = split(paths)
     counts = f'{len(learned)} to learn from, {len(validation)} to validate, {len(test)} to test'
     print(f'{len(paths)} tunes: {counts}')
     with run.Folder() as folder:
-        args, _, _ = options.merge(
-            train.options(), argv, train.RUN, train.DEFAULTS, folder, parallel.ALONE
+        args, _, _ = merge(
+            options, usual | given, train.RUN, train.DEFAULTS, folder, parallel.ALONE
         )
         plain, validation, test = flat(learned), flat(validation), flat(test)
         words = music.also_transposed(plain, *args.transpose) if args.transpose else plain

@@ -17,18 +17,18 @@ from support.source import expanded, name_of
 SOURCES = 'corpus', 'midi', 'valid', 'test'  # options that take names of files
 
 
-def merge(parser, argv, fixed, defaults, folder, comm):
+def merge(parser, given, fixed, defaults, folder, comm):
     """(the options (argparse.Namespace), the Checkpoint of --resume, that of --init-from or None).
 
-    parser: an argparse.ArgumentParser that leaves out what does not stand in argv (list of str);
-    fixed: names of options that cannot change when a run goes on; defaults: dict; folder:
+    parser: an argparse.ArgumentParser; given: what it found on the command line (dict), and no
+    more; fixed: names of options that cannot change when a run goes on; defaults: dict; folder:
     run.Folder. The first process of comm locks the folder before it reads a run that goes on there:
     no other training can change it then.
     CheckpointError if there is no such run, or a bad one; SystemExit of options that do not go
     together, see `_check`.
     """
-    given, saved, initial = vars(parser.parse_args(argv)), None, None
-    given |= {name: expanded(given[name]) for name in SOURCES if name in given}
+    given = given | {name: expanded(given[name]) for name in SOURCES if name in given}
+    saved = initial = None
     inherited = {}  # from a checkpoint
     if 'resume' in given and 'init_from' in given:
         parser.error('--resume goes on with a run, --init-from begins a new one: one of the two')
