@@ -144,8 +144,8 @@ def trained(args, layer, bproplen):
     options += ['--bproplen', str(bproplen), '--val-frac', str(args.val_frac)]
     options += ['--epoch', str(args.epoch), '--sample-every', '0']
     options += [] if args.track is None else ['--track', str(args.track)]
-    if (out / 'last.npz').exists():
-        options = ['--resume', str(out), '--epoch', str(args.epoch)]
+    if (out / 'last.npz').exists():  # of the same music, or --resume refuses
+        options += ['--resume', str(out)]
     if train.main(options):
         raise SystemExit(1)
     return checkpoint.load(out / 'last.npz')
