@@ -148,8 +148,7 @@ def _check(parser, args, given, saved, processes):
 
 def _default_out(options):
     """The folder (str) of a run: result/NAME of what it learns, by its options (dict)."""
-    sources = options['corpus'] or options['midi'] or ['']
-    return f'result/{name_of(sources[0])}'
+    return f'result/{name_of((options["corpus"] or options["midi"])[0])}'
 
 
 def _path_to_resume(given):
