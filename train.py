@@ -219,7 +219,8 @@ def train(args, learned, saved, initial, folder, comm):
     optimizer = setup_optimizer(model, args, windows * args.epoch)
     mine = parallel.share(comm, batchsize)  # the streams of this process
     model.initialize_state(mine.stop - mine.start)
-    trained = Checkpoint(model, **learned.about())
+    kept = {name: getattr(args, name) for name in (*RUN, *TRAINING)}  # the options of a run
+    trained = Checkpoint(model, **learned.about(), options=kept)
     sums = checkpoint.resume(trained, saved, optimizer, batchsize, comm)
     comm = parallel.join(comm, model, [learned.crc, x_streams.size, optimizer.t])
     parallel.together(comm, lambda: folder.open(args.out, saved, comm.rank))
@@ -252,7 +253,6 @@ def train(args, learned, saved, initial, folder, comm):
             done = progress.parts_done(window, windows)
             entry = done and end_part(trained, learned, optimizer, progress, done, args, comm)
             if entry or stopped or is_due:
-                trained.options = {name: getattr(args, name) for name in (*RUN, *TRAINING)}
                 with progress.saving():
                     folder.save(trained, optimizer, progress.sums, entry, comm)
     if not stopped:
@@ -279,14 +279,13 @@ def setup_optimizer(model, args, updates):
         optimizer.add_hook(
             lambda o: setattr(o, learning_rate, args.lr * (1 - o.t / updates)), 'linear'
         )
-
-    # Not chainer's WeightDecay, whose gradient Adam would divide by the size of the others
-    # (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101).
-    def weight_decay(optimizer):
-        for param in model.params():
-            param.array *= 1 - getattr(optimizer, learning_rate) * args.weight_decay
-
     if args.weight_decay:
+        # Not chainer's WeightDecay, whose gradient Adam would divide by the size of the others
+        # (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101).
+        def weight_decay(optimizer):
+            for param in model.params():
+                param.array *= 1 - getattr(optimizer, learning_rate) * args.weight_decay
+
         optimizer.add_hook(weight_decay, timing='post')
     return optimizer
 
@@ -309,9 +308,8 @@ def streams(ids, batchsize):
 
 def forward(model, x, t, args):
     """What `stepwise` does; without --stepwise, LSTMs read the whole window at once."""
-    if args.stepwise or model.cell != 'lstm':
-        return stepwise(model, x, t, args.dropout, args.dropout_of)
-    return fused.forward(model, x, t, args.dropout, args.dropout_of)
+    read = stepwise if args.stepwise or model.cell != 'lstm' else fused.forward
+    return read(model, x, t, args.dropout, args.dropout_of)
 
 
 def stepwise(model, x, t, *dropout):
