@@ -34,7 +34,7 @@ HEADER = """{title}
 
 """
 FOOTER = '\n\n底本：なし\n青空文庫の形に似せて作ったもの\n'
-OPTIONS = ['--vocab-size', '10000', '--unit', '128', '--sample-every', '0', '--epoch', '1']
+OPTIONS = '--vocab-size 10000 --unit 128 --sample-every 0 --epoch 1'.split()
 KATAKANA = (
     'アイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロワ'
 )
@@ -61,12 +61,8 @@ def make(folder, size):
             line = '　' + ''.join(rng.choices(sentences, k=rng.randint(1, 5)))
             for _ in range(len(line) // 40):
                 at = rng.randrange(1, len(line))
-                line = (
-                    line[:at]
-                    + invented(int(rng.paretovariate(0.7)))
-                    + '《るび》' * (rng.random() < 0.3)
-                    + line[at:]
-                )
+                word = invented(int(rng.paretovariate(0.7))) + '《るび》' * (rng.random() < 0.3)
+                line = line[:at] + word + line[at:]
             lines.append(line)
         data = (HEADER.format(title=n) + '\n'.join(lines) + FOOTER).encode()
         (folder / f'{n // 100:03}').mkdir(exist_ok=True)
@@ -82,10 +78,8 @@ def own_memory(pid):
         status = pathlib.Path(f'/proc/{pid}/status').read_text(encoding='utf-8')
         total += int(re.search(r'RssAnon:\s*(\d+)', status)[1]) << 10
         for task in pathlib.Path(f'/proc/{pid}/task').iterdir():
-            total += sum(
-                own_memory(child)
-                for child in (task / 'children').read_text(encoding='utf-8').split()
-            )
+            children = (task / 'children').read_text(encoding='utf-8').split()
+            total += sum(map(own_memory, children))
     except (OSError, TypeError):
         pass  # it has just ended
     return total
@@ -131,16 +125,9 @@ def run(folder, cwd, seconds):
 def main():
     """Runs the command."""
     parser = argparse.ArgumentParser(description='How fast a folder of texts becomes ids.')
-    parser.add_argument(
-        '--mb',
-        type=int,
-        nargs='+',
-        default=[50, 500],
-        help='sizes of the folders (default: 50 500)',
-    )
-    parser.add_argument(
-        '--seconds', type=float, default=30, help='how long each run learns (default: 30)'
-    )
+    option, sizes = parser.add_argument, 'sizes of the folders (default: 50 500)'
+    option('--mb', type=int, nargs='+', default=[50, 500], help=sizes)
+    option('--seconds', type=float, default=30, help='how long each run learns (default: 30)')
     args = parser.parse_args()
     rows = []
     for mb in args.mb:
@@ -151,17 +138,8 @@ def main():
             print(f'{count:,} texts, {size / 1e6:.0f} MB', flush=True)
             first, encoding, training = run(folder, place, args.seconds)
             second, _, again = run(folder, place, args.seconds)
-            rows.append(
-                (
-                    size / 1e6,
-                    count,
-                    first,
-                    size / 1e6 / first,
-                    encoding / 2**20,
-                    max(training, again) / 2**20,
-                    second,
-                )
-            )
+            made, most = size / 1e6, max(training, again) / 2**20
+            rows.append((made, count, first, made / first, encoding / 2**20, most, second))
     memory = 'memory then, MiB | memory in training, MiB'
     print(f'| MB | texts | encoded in, s | MB/s | {memory} | second start, s |')
     print('| --- | --- | --- | --- | --- | --- | --- |')

@@ -25,33 +25,11 @@ import numpy
 
 from support import checkpoint
 
-EQUAL = [
-    '--corpus',
-    'small.txt',
-    '--level',
-    'char',
-    '--unit',
-    '64',
-    '--batchsize',
-    '4',
-    '--dropout',
-    '0',
-    '--sample-every',
-    '0',
-]
+EQUAL = '--corpus small.txt --level char --unit 64 --batchsize 4 --dropout 0 --sample-every 0'
 UPDATES = {
-    '1 of SGD': [
-        '--bproplen',
-        '113',
-        '--epoch',
-        '1',
-        '--optimizer',
-        'sgd',
-        '--lr',
-        '1',
-    ],  # one window in an epoch
-    '200 of Adam': ['--bproplen', '12', '--epoch', '20'],
-}  # ten
+    '1 of SGD': '--bproplen 113 --epoch 1 --optimizer sgd --lr 1',  # one window in an epoch
+    '200 of Adam': '--bproplen 12 --epoch 20',  # ten
+}
 # (processes, bytes that a link carries in a second, seconds that a message takes at least)
 LINKS = {
     '8 GPUs of a machine, PCIe 4': (8, 20e9, 10e-6),
@@ -87,9 +65,10 @@ def equality(folder):
     (folder / 'small.txt').write_text(story.replace('\n', '')[:479] + '\n', encoding='utf-8')
     print('| updates | processes | weights | losses |\n| --- | --- | --- | --- |')
     for name, options in UPDATES.items():
-        log, weights = train(0, folder / 'one', *EQUAL, *options)
+        options = f'{EQUAL} {options}'.split()
+        log, weights = train(0, folder / 'one', *options)
         for n in (2, 4):
-            other_log, others = train(n, folder / 'several', *EQUAL, *options)
+            other_log, others = train(n, folder / 'several', *options)
             differences = [
                 abs(others[key] - array).max() / abs(array).max() for key, array in weights.items()
             ]
@@ -106,17 +85,15 @@ def speed(folder, rounds):
     found = {0: [], 1: [], 2: [], 4: []}
     for _ in range(rounds):
         for n, speeds in found.items():
-            log, _ = train(
-                n, folder / 'speed', '--corpus', 'holmes.txt', '--epoch', '3', '--sample-every', '0'
-            )
+            options = '--corpus holmes.txt --epoch 3 --sample-every 0'.split()
+            log, _ = train(n, folder / 'speed', *options)
             speeds += [entry['tokens/s'] for entry in log[1:]]
     best = max(found[0])
     print('\n| processes | words/s, best | median | against one without --mpi |')
     print('| --- | --- | --- | --- |')
     for n, speeds in found.items():
-        figures = (
-            f'{max(speeds):,.0f} | {statistics.median(speeds):,.0f} | {max(speeds) / best:.2f}'
-        )
+        fastest, median = max(speeds), statistics.median(speeds)
+        figures = f'{fastest:,.0f} | {median:,.0f} | {fastest / best:.2f}'
         print(f'| {n or "1, without --mpi"} | {figures} |')
 
 
@@ -130,11 +107,8 @@ def cluster():
             2 * (size - 1) * (latency + 4 * params / size / bandwidth)
             for size, bandwidth, latency in LINKS.values()
         ]
-        print(
-            f'| {name} | {4 * params / 1e6:.0f} MB | '
-            + ' | '.join(f'{seconds * 1e3:.1f} ms' for seconds in times)
-            + ' |'
-        )
+        cells = [f'{4 * params / 1e6:.0f} MB', *(f'{seconds * 1e3:.1f} ms' for seconds in times)]
+        print(f'| {name} | {" | ".join(cells)} |')
 
 
 def main():
