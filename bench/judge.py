@@ -74,16 +74,12 @@ def sentences(words, args):
 
     A sentence begins after --stop, or on a line, maybe indented.
     """
-    before = EOS
+    before, blank = EOS, (EOS, '\u3000')
     for i, word in enumerate(words):
-        if before in (EOS, args.stop, '\u3000') and word not in (
-            EOS,
-            '\u3000',
-            *CLOSED_BY.values(),
-        ):
-            if args.start in (None, word):
-                rest = words[i : i + LONGEST]
-                yield rest[: rest.index(args.stop) + 1 if args.stop in rest else None]
+        begins = before in (*blank, args.stop) and word not in (*blank, *CLOSED_BY.values())
+        if begins and args.start in (None, word):
+            rest = words[i : i + LONGEST]
+            yield rest[: rest.index(args.stop) + 1 if args.stop in rest else None]
         before = word
 
 
@@ -109,10 +105,9 @@ def copied(texts, learned):
     words = [word for text in texts for word in (*text, None)]  # no run goes on over None
     left = numpy.array([n for text in texts for n in range(len(text), -1, -1)])
     seen = Seen(learned, words)
-    founds = {n: seen(n)[left[: max(0, len(words) - n + 1)] >= n] for n in COPIED}
-    return len(seen.longest_run()), [
-        found.mean() if len(found) else None for found in founds.values()
-    ]
+    founds = [seen(n)[left[: max(0, len(words) - n + 1)] >= n] for n in COPIED]
+    shares = [found.mean() if len(found) else None for found in founds]
+    return len(seen.longest_run()), shares
 
 
 def mean_and_error(nats):
@@ -123,6 +118,11 @@ def mean_and_error(nats):
     return mean, error * numpy.sqrt(len(nats) / max(1, len(nats) - 1))
 
 
+def percent(share):
+    """A share as a cell of a line (str), '-' of None."""
+    return '     -' if share is None else f'{share:6.1%}'
+
+
 def line(name, texts, judge, learned):
     """The line (str) of texts, lists of words; `learned`: the words that the network has read."""
     sizes = [*map(len, texts)]
@@ -131,16 +131,11 @@ def line(name, texts, judge, learned):
     unknown = numpy.mean([word not in judge.known for text in texts for word in text[1:]])
     longest, shares = copied(texts, learned)
     closed = numpy.mean([*map(match, texts)])
-    share = '{:6.1%}'.format
     return (
         f'{name[-24:]:24} {len(texts):5} {numpy.mean(sizes):5.1f} ({low:.0f}-{high:.0f})'.ljust(44)
-        + f'{mean:6.3f} ±{error:5.3f} {numpy.exp(mean):7.0f} {share(unknown)}  '
-        + ' '.join(
-            '     -' if x is None else share(x) for x in (distinct(texts, n) for n in DISTINCT)
-        )
-        + f' {longest:7}  '
-        + ' '.join('     -' if x is None else share(x) for x in shares)
-        + f'  {share(closed)}'
+        + f'{mean:6.3f} ±{error:5.3f} {numpy.exp(mean):7.0f} {percent(unknown)}  '
+        + ' '.join(percent(distinct(texts, n)) for n in DISTINCT)
+        + f' {longest:7}  {" ".join(map(percent, shares))}  {percent(closed)}'
     )
 
 

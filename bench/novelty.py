@@ -35,9 +35,8 @@ class Seen:
     def __init__(self, corpus, words):
         index = {}
         self.words, self.n_corpus = words, len(corpus)
-        self.numbers = [
-            numpy.array([index.setdefault(word, len(index)) for word in corpus + words])
-        ]
+        numbers = [index.setdefault(word, len(index)) for word in corpus + words]
+        self.numbers = [numpy.array(numbers)]
 
     def __call__(self, n):
         """(len(words) - n + 1,) bool: whether each n-gram of the words stands in the corpus."""
@@ -49,10 +48,8 @@ class Seen:
 
     def _pairs(self, k, distance):
         """int64 numbers of runs: one of 2 ** k words, and another one `distance` words on."""
-        numbers = self.numbers[k]
-        return (
-            numbers[: max(0, len(numbers) - distance)] * len(self.numbers[0]) + numbers[distance:]
-        )
+        numbers, size = self.numbers[k], len(self.numbers[0])
+        return numbers[: max(0, len(numbers) - distance)] * size + numbers[distance:]
 
     def longest_run(self):
         """The longest part (list of str) of the words that stands in the corpus, the first one."""
@@ -97,18 +94,12 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         prog='novelty.py', description='How much of a text stands word for word in a corpus.'
     )
-    parser.add_argument('corpus', help='what was learned: as --corpus of train.py')
-    parser.add_argument(
-        'texts', nargs='+', metavar='TEXT', help='generated texts: files, - is stdin'
-    )
-    parser.add_argument('--level', choices=LENGTHS, default='word')
-    parser.add_argument(
-        '--val-frac',
-        type=terminal.number(float, 0, 0.9),
-        default=0.05,
-        metavar='F',
-        help='last part of the corpus, for comparison (default: 0.05)',
-    )
+    option, frac = parser.add_argument, terminal.number(float, 0, 0.9)
+    last = 'last part of the corpus, for comparison (default: 0.05)'
+    option('corpus', help='what was learned: as --corpus of train.py')
+    option('texts', nargs='+', metavar='TEXT', help='generated texts: files, - is stdin')
+    option('--level', choices=LENGTHS, default='word')
+    option('--val-frac', type=frac, default=0.05, metavar='F', help=last)
     args = parser.parse_args(argv)
     text, lengths = read(args.corpus), LENGTHS[args.level]
     tokenizer = choose_tokenizer(text, args.level)
