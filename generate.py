@@ -311,7 +311,7 @@ def save_text(start, texts, tokenizer, args):
 
 
 def save_music(start, texts, setup, args):
-    """Writes pieces (lists of words), each after the words `start`, to the files of ENDINGS.
+    """Writes pieces (lists of words), each after the words `start`, to the files of MUSIC.
 
     A piece ends at its first EOS. Returns the exit code: 1 if there is a piece without a note,
     which is left out.
