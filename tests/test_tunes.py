@@ -480,7 +480,11 @@ def test_a_corpus_of_music_says_midi(folder, capsys, source):
         archive.writestr('x.mid', POP)
     (folder / 'text.txt').write_text('a cat and a dog ' * 20, encoding='utf-8')
     assert '--midi' in failed(capsys, 1, train, '--corpus', source)
-    assert '--midi' in failed(capsys, 1, train, '--corpus', 'text.txt', '--valid', source)
+    (folder / 'texts').mkdir()
+    (folder / 'texts' / 'text.txt').write_text('a cat and a dog ' * 20, encoding='utf-8')
+    for corpus in 'text.txt', 'texts':
+        said = failed(capsys, 1, train, '--corpus', corpus, '--valid', source)
+        assert 'music; --midi learns it' in said
 
 
 def test_a_text_is_no_music(capsys, folder):
