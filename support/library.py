@@ -31,7 +31,7 @@ from support.text import ENDINGS, EOS, REPLACEMENT, SAMPLE, UNK, encode, explain
 from support.text import make_vocabulary, read_document, tokenize, tokenized
 from support.threads import cores
 
-FORMAT = 4  # of the files in the store; a part of their names
+FORMAT = 6  # of the files in the store, and of what texts are read as; a part of their names
 
 
 @dataclasses.dataclass

@@ -53,4 +53,4 @@ class AdamRule(adam.AdamRule):
             p -= float(self.alpha_t) / (numpy.sqrt(v) + hp.eps) * m
 
         count = len(arrays[0])
-        parallel(update, slices(count, max(1, CACHED * count // param.size)))
+        parallel(update, slices(count, max(1, CACHED * count // max(1, param.size))))

@@ -352,7 +352,7 @@ def _replace(partial, target):
 @contextlib.contextmanager
 def telling_older(path):
     """Says on stderr when what was written inside has taken the place of an older file."""
-    older = os.path.isfile(path)
+    older = os.path.isfile(path) and os.path.getsize(path) > 0  # > has made an empty one
     yield
     if older:
         print(f'{path}: written in place of an older file', file=sys.stderr)

@@ -71,8 +71,8 @@ def run(tasks, threads=None):
 
     tasks: {key: (function, arguments, keys of those before it)}; keys that are not there do not
     count. threads: how many at most (int), the caller's among them. Returns {key: result},
-    in the same order. An error is raised here, when all that have begun are over (of Ctrl-C, at
-    once); none begins after it.
+    in the same order. An error is raised here, when all that have begun are over; none begins
+    after it. Only a Ctrl-C while the caller waits for the last ones is raised before they are over.
     """
     waiting, unfinished, results = dict(tasks), set(tasks), dict.fromkeys(tasks)
     changed = threading.Condition()
