@@ -338,11 +338,10 @@ def save_music(start, texts, setup, args):
     writers['plot'] = sound.write_png
     for option, n, path in targets(args):
         if option in writers and n not in silent:
-            remark = ', in place of an older file' if path.exists() else ''
-            with terminal.doing(f'writing --{option}'):
+            with terminal.telling_older(path), terminal.doing(f'writing --{option}'):
                 writers[option](pieces[n - 1], path)
             notes = f'{counts[n - 1]} note' + 's' * (counts[n - 1] > 1)
-            print(f'{path}: {notes}{remark}', file=sys.stderr)
+            print(f'{path}: {notes}', file=sys.stderr)
     return 1 if silent else 0
 
 

@@ -19,8 +19,8 @@ On the CPU a box is two tasks for threads: its product can begin when the box be
 steps when the product and the box to the left are done. So one thread works on layer 2 while
 another is a box ahead in layer 1. On a GPU all steps are one box, and one thread gives it all the
 work. The way back begins at the last layer and is the same with all arrows reversed; then come the
-gradients of the weights, a large product for each gate, on a GPU for all four. For l1_x and the
-embedding, the gradients of all places where a word stands are added up first.
+gradients of the weights, a large product for each gate, on a GPU for all four. Where l1_x was
+computed for each different word, the gradients of what it gave are added up by word first.
 
 backward() can be called once for a window. One thread at a time may call this module. The number
 of threads decides how sums are rounded.
